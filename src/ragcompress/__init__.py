@@ -1,0 +1,114 @@
+"""Context compression for RAG: one compressor interface for every method and every framework.
+
+>>> import ragcompress as rc
+>>> "recomp-extractive" in rc.available()
+True
+
+The names below are loaded on first use, so that importing the package imports neither torch nor a framework.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ragcompress.adapter import NOTE_KEY as NOTE_KEY
+    from ragcompress.adapter import ORIGINAL_KEY as ORIGINAL_KEY
+    from ragcompress.adapter import Adapter as Adapter
+    from ragcompress.adapter import Outcome as Outcome
+    from ragcompress.adapter import note as note
+    from ragcompress.adapter import read_note as read_note
+    from ragcompress.compressor import BackendInfo as BackendInfo
+    from ragcompress.compressor import Compressor as Compressor
+    from ragcompress.compressor import LoadSpec as LoadSpec
+    from ragcompress.compressor import OfflineCompressor as OfflineCompressor
+    from ragcompress.compressor import PublishedCheckpoint as PublishedCheckpoint
+    from ragcompress.compressor import check_inputs as check_inputs
+    from ragcompress.errors import CheckpointError as CheckpointError
+    from ragcompress.errors import CompressionTimeoutError as CompressionTimeoutError
+    from ragcompress.errors import EmptyResultWarning as EmptyResultWarning
+    from ragcompress.errors import InputError as InputError
+    from ragcompress.errors import InputTypeError as InputTypeError
+    from ragcompress.errors import MemoryNotFoundError as MemoryNotFoundError
+    from ragcompress.errors import MissingExtraError as MissingExtraError
+    from ragcompress.errors import OptionError as OptionError
+    from ragcompress.errors import PassThroughWarning as PassThroughWarning
+    from ragcompress.errors import RagCompressError as RagCompressError
+    from ragcompress.errors import SpaceMismatchError as SpaceMismatchError
+    from ragcompress.errors import UnknownBackendError as UnknownBackendError
+    from ragcompress.memories import InMemoryStore as InMemoryStore
+    from ragcompress.memories import MemoryStore as MemoryStore
+    from ragcompress.memories import open_store as open_store
+    from ragcompress.registry import available as available
+    from ragcompress.registry import find as find
+    from ragcompress.registry import load as load
+    from ragcompress.sentences import get_splitter as get_splitter
+    from ragcompress.tokens import TokenCounter as TokenCounter
+    from ragcompress.tokens import get_token_counter as get_token_counter
+    from ragcompress.types import CompressedContext as CompressedContext
+    from ragcompress.types import CompressedDocument as CompressedDocument
+    from ragcompress.types import Document as Document
+    from ragcompress.types import Layout as Layout
+    from ragcompress.types import Memory as Memory
+    from ragcompress.types import MemorySegment as MemorySegment
+    from ragcompress.types import Source as Source
+    from ragcompress.types import TextSegment as TextSegment
+    from ragcompress.types import copied_metadata as copied_metadata
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "adapter": ("Adapter", "NOTE_KEY", "ORIGINAL_KEY", "Outcome", "note", "read_note"),
+    "compressor": (
+        "BackendInfo",
+        "Compressor",
+        "LoadSpec",
+        "OfflineCompressor",
+        "PublishedCheckpoint",
+        "check_inputs",
+    ),
+    "errors": (
+        "CheckpointError",
+        "CompressionTimeoutError",
+        "EmptyResultWarning",
+        "InputError",
+        "InputTypeError",
+        "MemoryNotFoundError",
+        "MissingExtraError",
+        "OptionError",
+        "PassThroughWarning",
+        "RagCompressError",
+        "SpaceMismatchError",
+        "UnknownBackendError",
+    ),
+    "memories": ("InMemoryStore", "MemoryStore", "open_store"),
+    "registry": ("available", "find", "load"),
+    "sentences": ("get_splitter",),
+    "tokens": ("TokenCounter", "get_token_counter"),
+    "types": (
+        "CompressedContext",
+        "CompressedDocument",
+        "Document",
+        "Layout",
+        "Memory",
+        "MemorySegment",
+        "Source",
+        "TextSegment",
+        "copied_metadata",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+__all__ = ["__version__", *sorted(_MODULE_OF)]  # noqa: PLE0604 (computed from the table above)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module attribute)
+    """Load a public name on first use."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'ragcompress' has no attribute {name!r}")
+    value = getattr(import_module(f"ragcompress.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

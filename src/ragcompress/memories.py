@@ -1,0 +1,201 @@
+"""Memories: what does not depend on the query, computed once and kept under a content address.
+
+A key is a hash over the document and everything that changes its vectors, so a store never has to be invalidated:
+another model, splitter or limit simply asks for other keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from ragcompress.errors import OptionError, SpaceMismatchError
+from ragcompress.types import Document, Memory
+
+FORMAT_VERSION = 1
+# 32 hexadecimal digits: short enough for a prompt, and no two of 10^15 documents meet (chance about 10^-9).
+_KEY_DIGITS = 32
+
+
+def memory_key(document: Document, settings: Mapping[str, str | int | float | bool | None]) -> str:
+    """Content address of one document's memory.
+
+    Args:
+        document: its text and title count; its id and metadata do not, since they change no vector.
+        settings: everything else that changes the vectors: fingerprint of the model, dtype, pooling, limits.
+
+    Returns:
+        32 hexadecimal digits of a SHA-256.
+    """
+    # JSON escapes lone surrogates, which a plain UTF-8 encoding would refuse.
+    content = json.dumps(
+        [FORMAT_VERSION, document.text, document.title, sorted(settings.items())], separators=(",", ":")
+    )
+    return hashlib.sha256(content.encode("ascii")).hexdigest()[:_KEY_DIGITS]
+
+
+@runtime_checkable
+class MemoryStore(Protocol):
+    """Keeps memories under their keys; safe to call from several threads."""
+
+    def get(self, keys: Sequence[str], *, space: str) -> list[Memory | None]:
+        """Fetch several memories.
+
+        Args:
+            keys: any number, repeats allowed.
+            space: the embedding space that the caller can use.
+
+        Returns:
+            One entry a key, None where nothing is kept.
+
+        Raises:
+            SpaceMismatchError: a memory under one of the keys belongs to another space.
+        """
+
+    def put(self, memories: Mapping[str, Memory]) -> None:
+        """Keep several memories, each under its key; what is there already is replaced."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Forget several memories; unknown keys are ignored."""
+
+    def __contains__(self, key: object) -> bool:
+        """Whether something is kept under a key."""
+
+    def __len__(self) -> int:
+        """How many memories are kept."""
+
+
+class InMemoryStore:
+    """A store in the process's own memory that forgets what was used longest ago.
+
+    Tensors are handed out as they are kept, not copied: treat them as read-only.
+    """
+
+    def __init__(self, max_bytes: int | None = 256 * 1024**2) -> None:
+        """Start empty.
+
+        Args:
+            max_bytes: upper limit for the vectors and spans together, in bytes; None: no limit. A single memory
+                above the limit is not kept.
+
+        Raises:
+            OptionError: the limit is below 1.
+        """
+        if max_bytes is not None and max_bytes < 1:
+            raise OptionError(f"max_bytes must be at least 1 (or None for no limit), got {max_bytes!r}.")
+        self.max_bytes = max_bytes
+        self._memories: OrderedDict[str, Memory] = OrderedDict()
+        self._n_bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def n_bytes(self) -> int:
+        """What the vectors and spans take together, in bytes."""
+        return self._n_bytes
+
+    def get(self, keys: Sequence[str], *, space: str) -> list[Memory | None]:
+        """Fetch several memories; see ``MemoryStore.get``."""
+        with self._lock:
+            found = [self._memories.get(key) for key in keys]
+            for key, memory in zip(keys, found, strict=True):
+                if memory is None:
+                    continue
+                check_space(key, memory, space)
+                self._memories.move_to_end(key)
+        return found
+
+    def put(self, memories: Mapping[str, Memory]) -> None:
+        """Keep several memories; the least recently used ones make room."""
+        with self._lock:
+            for key, memory in memories.items():
+                self._drop(key)
+                if self.max_bytes is not None and memory.n_bytes > self.max_bytes:
+                    continue
+                self._memories[key] = memory
+                self._n_bytes += memory.n_bytes
+            while self.max_bytes is not None and self._n_bytes > self.max_bytes:
+                self._drop(next(iter(self._memories)))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Forget several memories; unknown keys are ignored."""
+        with self._lock:
+            for key in keys:
+                self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        memory = self._memories.pop(key, None)
+        if memory is not None:
+            self._n_bytes -= memory.n_bytes
+
+    def __contains__(self, key: object) -> bool:
+        """Whether something is kept under a key."""
+        return key in self._memories
+
+    def __len__(self) -> int:
+        """How many memories are kept."""
+        return len(self._memories)
+
+    def __repr__(self) -> str:
+        """How full it is."""
+        limit = "no limit" if self.max_bytes is None else f"limit {self.max_bytes:,} bytes"
+        return f"InMemoryStore({len(self)} memories, {self._n_bytes:,} bytes, {limit})"
+
+    def __getstate__(self) -> dict[str, object]:
+        """Everything but the lock, which cannot be pickled."""
+        with self._lock:
+            return {"max_bytes": self.max_bytes, "_memories": OrderedDict(self._memories), "_n_bytes": self._n_bytes}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Restore, with a new lock."""
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+
+def check_space(key: str, memory: Memory, space: str) -> None:
+    """Refuse vectors of another embedding space.
+
+    Args:
+        key: under which the memory was found.
+        memory: what was found.
+        space: what the caller can use.
+
+    Raises:
+        SpaceMismatchError: the spaces differ.
+    """
+    if memory.space != space:
+        raise SpaceMismatchError(
+            f"the memory under {key} belongs to the space {memory.space!r}, but {space!r} was asked for.",
+            hint="Use the compressor that wrote it, or another store.",
+        )
+
+
+_NAMED_STORES: dict[str, InMemoryStore] = {}
+_NAMED_STORES_LOCK = threading.Lock()
+
+
+def open_store(location: str | MemoryStore) -> MemoryStore:
+    """Turn an option into a store.
+
+    Args:
+        location: a store, which is returned as it is, or ``"memory://NAME"``: the store of that name in this process,
+            made on first use, so that components built from plain configuration can share one.
+
+    Returns:
+        The store.
+
+    Raises:
+        OptionError: no kind of store has such an address.
+    """
+    if not isinstance(location, str):
+        if isinstance(location, MemoryStore):
+            return location
+        raise OptionError(f"store must be a MemoryStore or an address, got {type(location).__name__}.")
+    scheme, separator, name = location.partition("://")
+    if not separator or scheme != "memory" or not name:
+        raise OptionError(f"no store has the address {location!r}.", hint="Known: 'memory://NAME'.")
+    with _NAMED_STORES_LOCK:
+        return _NAMED_STORES.setdefault(name, InMemoryStore())

@@ -1,0 +1,144 @@
+"""Keys address content; the in-memory store keeps within its limit and forgets the least recently used."""
+
+import pickle
+import threading
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ragcompress as rc
+from ragcompress.memories import memory_key
+
+SPACE = "test@1"
+
+
+def memory(n_rows=1, space=SPACE):
+    return rc.Memory(torch.ones(n_rows, 4), 3, space)
+
+
+def test_keys_change_with_everything_that_matters():
+    base = memory_key(rc.Document("text", title="t"), {"space": "a", "max_length": 512})
+    others = [
+        memory_key(rc.Document("text.", title="t"), {"space": "a", "max_length": 512}),
+        memory_key(rc.Document("text"), {"space": "a", "max_length": 512}),
+        memory_key(rc.Document("text", title=""), {"space": "a", "max_length": 512}),
+        memory_key(rc.Document("text", title="t"), {"space": "b", "max_length": 512}),
+        memory_key(rc.Document("text", title="t"), {"space": "a", "max_length": 256}),
+        memory_key(rc.Document("text", title="t"), {"space": "a"}),
+    ]
+    assert len({base, *others}) == 7
+    assert len(base) == 32
+    assert set(base) <= set("0123456789abcdef")
+
+
+def test_keys_ignore_what_does_not_matter():
+    plain = memory_key(rc.Document("text"), {"a": 1, "b": 2})
+    assert plain == memory_key(rc.Document("text", id="7", metadata={"page": 1}), {"b": 2, "a": 1})
+
+
+def test_keys_do_not_confuse_text_with_title():
+    assert memory_key(rc.Document("a", title="b"), {}) != memory_key(rc.Document("b", title="a"), {})
+    assert memory_key(rc.Document('a","b'), {}) != memory_key(rc.Document("a", title="b"), {})
+
+
+@given(st.text(st.characters()))
+def test_any_text_has_a_key(text):
+    assert len(memory_key(rc.Document(text), {})) == 32
+
+
+def test_lone_surrogates_have_keys():
+    assert memory_key(rc.Document("\ud800"), {}) != memory_key(rc.Document("\ud801"), {})
+
+
+def test_store_keeps_and_counts():
+    store = rc.InMemoryStore()
+    store.put({"a": memory(), "b": memory(2)})
+    assert store.get(["b", "x", "a", "b"], space=SPACE) == [memory(2), None, memory(), memory(2)]
+    assert len(store) == 2
+    assert store.n_bytes == 48
+    store.put({"a": memory(3)})
+    assert store.n_bytes == 80
+    store.delete(["a", "unknown"])
+    assert "a" not in store
+    assert store.n_bytes == 32
+    assert isinstance(store, rc.MemoryStore)
+
+
+def test_least_recently_used_goes_first():
+    store = rc.InMemoryStore(max_bytes=48)
+    store.put({"a": memory(), "b": memory(), "c": memory()})
+    store.get(["a"], space=SPACE)
+    store.put({"d": memory()})
+    assert [key for key in "abcd" if key in store] == ["a", "c", "d"]
+    assert store.n_bytes == 48
+
+
+def test_a_memory_above_the_limit_is_not_kept_and_pushes_nothing_out():
+    store = rc.InMemoryStore(max_bytes=40)
+    store.put({"a": memory()})
+    store.put({"big": memory(10)})
+    assert "a" in store
+    assert "big" not in store
+
+
+def test_compression_works_with_a_store_that_is_too_small():
+    from ragcompress.testing import DOCUMENTS, QUERIES, same_context, tiny
+
+    compressor = tiny("recomp-extractive")
+    expected = compressor.compress(QUERIES[0], DOCUMENTS)
+    compressor.store = rc.InMemoryStore(max_bytes=1)
+    assert same_context(compressor.compress(QUERIES[0], DOCUMENTS), expected)
+    assert len(compressor.store) == 0
+
+
+def test_spaces_are_checked():
+    store = rc.InMemoryStore()
+    store.put({"a": memory(space="other@2")})
+    with pytest.raises(rc.SpaceMismatchError, match=r"other@2.*test@1"):
+        store.get(["a"], space=SPACE)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_bad_limits(limit):
+    with pytest.raises(rc.OptionError, match="max_bytes"):
+        rc.InMemoryStore(max_bytes=limit)
+
+
+def test_threads_leave_the_count_right():
+    store = rc.InMemoryStore(max_bytes=160)
+
+    def work(worker):
+        for step in range(300):
+            store.put({f"{(worker * step) % 17}": memory(1 + step % 3)})
+            store.get([f"{step % 17}"], space=SPACE)
+            store.delete([f"{(step * 3) % 17}"])
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.n_bytes == sum(each.n_bytes for each in store._memories.values()) <= 160
+
+
+def test_pickle():
+    store = rc.InMemoryStore(max_bytes=100)
+    store.put({"a": memory()})
+    other = pickle.loads(pickle.dumps(store))
+    other.put({"b": memory()})
+    assert (len(store), len(other), other.max_bytes) == (1, 2, 100)
+
+
+def test_named_stores_are_shared_in_the_process():
+    assert rc.open_store("memory://one") is rc.open_store("memory://one")
+    assert rc.open_store("memory://one") is not rc.open_store("memory://two")
+    own = rc.InMemoryStore()
+    assert rc.open_store(own) is own
+
+
+@pytest.mark.parametrize("bad", ["memory://", "memory", "lance:/x", "", 3])
+def test_unknown_addresses(bad):
+    with pytest.raises(rc.OptionError, match="store"):
+        rc.open_store(bad)
