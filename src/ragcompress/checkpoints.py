@@ -1,0 +1,235 @@
+"""Where checkpoints are, and their identity: folders and hub ids, sub-folders and revisions, cheap fingerprints.
+
+Nothing here runs code from a checkpoint. A download is announced before it begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragcompress.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger("ragcompress")
+
+# Files up to this size (configs, tokenizers, adapters) are hashed whole; of larger ones, samples.
+_WHOLE_BYTES = 32 * 1024**2
+_BLOCK_BYTES = 64 * 1024
+_N_BLOCKS = 64
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+
+
+def resolve(
+    checkpoint: str | Path,
+    *,
+    revision: str | None = None,
+    allow_patterns: Sequence[str] | None = None,
+    offline_hint: str | None = None,
+) -> Path:
+    """Find the folder of a checkpoint; a hub id is downloaded unless it is in the local cache.
+
+    Args:
+        checkpoint: a folder, or a hub id with an optional sub-folder (``owner/name/sub/folder``).
+        revision: branch, tag or commit of a hub id.
+        allow_patterns: files to download, as glob patterns inside the (sub-)folder; None: all.
+        offline_hint: what else the user could do when there is no network.
+
+    Returns:
+        A folder that exists.
+
+    Raises:
+        CheckpointError: no such folder, no such id, or no network.
+    """
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return folder
+    text = str(checkpoint)
+    parts = text.split("/")
+    looks_local = folder.is_absolute() or text.startswith((".", "~")) or "\\" in text or len(parts) < 2 or "" in parts
+    if folder.exists() or looks_local:
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise CheckpointError(
+            f"checkpoint {text!r} {what}; expected a folder or a hub id such as 'owner/name'.",
+            hint=_siblings(folder),
+        )
+    repository, sub_folder = "/".join(parts[:2]), "/".join(parts[2:])
+    patterns = None
+    if sub_folder or allow_patterns:
+        prefix = f"{sub_folder}/" if sub_folder else ""
+        patterns = [f"{prefix}{pattern}" for pattern in (allow_patterns or ["*"])]
+    found = _snapshot(repository, revision, patterns, offline_hint) / sub_folder
+    if not found.is_dir():
+        raise CheckpointError(f"{repository} has no folder {sub_folder!r}.", hint=contents(found.parent))
+    return found
+
+
+def _snapshot(repository: str, revision: str | None, patterns: list[str] | None, offline_hint: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        cached = snapshot_download(repository, revision=revision, allow_patterns=patterns, local_files_only=True)
+        return Path(cached)
+    except HFValidationError as error:
+        raise CheckpointError(f"{repository!r} is neither a folder nor a hub id: {error}.") from error
+    except LocalEntryNotFoundError:
+        pass
+    logger.warning("downloading %s%s from the Hugging Face hub, once", repository, f"@{revision}" if revision else "")
+    hint = " ".join(filter(None, ["Download it elsewhere and pass the folder.", offline_hint]))
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"the Hugging Face hub has no repository {repository!r}, or it is private.",
+            hint="Check the id; for a private one log in with `hf auth login`.",
+        ) from error
+    except Exception as error:  # the hub's clients raise many kinds of network error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{repository} could not be downloaded: {reason}.", hint=hint) from error
+
+
+def contents(folder: Path) -> str:
+    """Say what is in a folder, for an error message.
+
+    Args:
+        folder: may be missing.
+
+    Returns:
+        One sentence.
+    """
+    if not folder.is_dir():
+        return f"{folder} does not exist."
+    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"{folder} holds {', '.join(names[:12]) + more if names else 'nothing'}."
+
+
+def _siblings(path: Path) -> str:
+    parent = path.parent
+    return contents(parent) if parent.is_dir() else f"{parent} does not exist either."
+
+
+def require(folder: Path, alternatives: Sequence[str], what: str) -> Path:
+    """Find one of several files in a folder.
+
+    Args:
+        folder: of a checkpoint.
+        alternatives: glob patterns, the preferred one first.
+        what: what the files hold, for the error message.
+
+    Returns:
+        The first file found.
+
+    Raises:
+        CheckpointError: none is there; says what was looked for and what is there.
+    """
+    for pattern in alternatives:
+        found = sorted(folder.glob(pattern))
+        if found:
+            return found[0]
+    raise CheckpointError(f"{folder} has no {what}: looked for {', '.join(alternatives)}.", hint=contents(folder))
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
+    """Read a JSON file of a checkpoint.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        CheckpointError: it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable as JSON: {error}.") from error
+
+
+def fingerprint_folder(folder: Path) -> str:
+    """Identify a checkpoint by its content, without reading gigabytes.
+
+    Small files are hashed whole; of a large one its size, the first block (in safetensors: the header with every
+    tensor's name, shape and place), the last, and blocks spread evenly between. Training moves nearly every weight,
+    so samples see it. Paths, times and documentation do not count.
+
+    Args:
+        folder: of a checkpoint.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder).as_posix()
+        if (
+            not path.is_file()
+            or path.suffix.lower() in {".md", ".lock"}
+            or any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ):
+            continue
+        size = path.stat().st_size
+        digest.update(f"\0{relative}\0{size}\0".encode())
+        for block in _blocks(path, size):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _blocks(path: Path, size: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        if size <= _WHOLE_BYTES or path.suffix not in _WEIGHTS:
+            while block := file.read(1024**2):
+                yield block
+            return
+        header = min(size, max(_BLOCK_BYTES, 8 + int.from_bytes(file.read(8), "little")))
+        file.seek(0)
+        yield file.read(header if path.suffix == ".safetensors" and header <= _WHOLE_BYTES else _BLOCK_BYTES)
+        for index in range(_N_BLOCKS):
+            file.seek((size - _BLOCK_BYTES) * index // (_N_BLOCKS - 1))
+            yield file.read(_BLOCK_BYTES)
+
+
+def fingerprint_tensors(tensors: Mapping[str, Tensor], settings: str = "") -> str:
+    """Identify weights that are in memory already; large tensors are sampled.
+
+    Args:
+        tensors: by name, any shapes.
+        settings: whatever else changes the outputs.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    import torch
+
+    digest = hashlib.sha256(settings.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tuple(tensor.shape)}\0{tensor.dtype}\0".encode())
+        flat = tensor.detach().reshape(-1)
+        step = max(1, flat.numel() // (1024**2 // 4))
+        sample = flat[::step].contiguous().cpu()
+        digest.update(sample.view(torch.uint8).numpy().tobytes() if sample.numel() else b"")
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def no_loading_bar() -> Iterator[None]:
+    """Keep transformers from drawing its progress bar of weights on the terminal of whoever loads a small model."""
+    from transformers.utils import logging as library
+
+    shown = library.is_progress_bar_enabled()
+    library.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it without types
+    try:
+        yield
+    finally:
+        if shown:
+            library.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above
