@@ -1,0 +1,1 @@
+"""The built-in compressors, one folder each; no backend imports another."""

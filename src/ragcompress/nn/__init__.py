@@ -1,0 +1,1 @@
+"""Bricks: pure tensor maths that knows no files and no tokenizers."""
