@@ -1,0 +1,34 @@
+"""Every built-in backend keeps the contract: one class each, which says how to build it tiny."""
+
+from ragcompress.testing import CompressorContract, tiny
+
+
+class TestRecompExtractive(CompressorContract):
+    def make(self):
+        return tiny("recomp-extractive")
+
+
+class TestRecompExtractiveWithStore(CompressorContract):
+    def make(self):
+        import ragcompress as rc
+
+        compressor = tiny("recomp-extractive")
+        compressor.store = rc.InMemoryStore()
+        return compressor
+
+
+class TestRecompExtractiveWithBudget(CompressorContract):
+    def make(self):
+        return tiny("recomp-extractive").with_options(max_tokens=60)
+
+
+class TestRecompExtractivePerDocument(CompressorContract):
+    def make(self):
+        return tiny("recomp-extractive").with_options(pool="document", ratio=1.5)
+
+
+class TestRecompExtractiveBestFirst(CompressorContract):
+    document_order = False
+
+    def make(self):
+        return tiny("recomp-extractive").with_options(order="score", titles="ignore", normalize=True)
