@@ -1,0 +1,292 @@
+"""What every framework plugin needs, written once.
+
+A compressor held as plain configuration, loaded on first use and guarded against failure; and the note that a
+compressed document carries in its metadata.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ragcompress.compressor import Compressor, OfflineCompressor
+from ragcompress.errors import (
+    CompressionTimeoutError,
+    OptionError,
+    PassThroughWarning,
+    UnknownBackendError,
+    unknown_name_message,
+)
+from ragcompress.options import check_choice, check_range
+from ragcompress.registry import available, find, load
+from ragcompress.types import CompressedContext, CompressedDocument, Document
+
+# One key, whose value is a string: vector stores refuse nested metadata.
+NOTE_KEY = "ragcompress"
+ORIGINAL_KEY = "ragcompress_original"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one call.
+
+    Attributes:
+        context: the result; None: the documents go on uncompressed.
+        reason: why they do; None if they were compressed.
+    """
+
+    context: CompressedContext | None
+    reason: str | None = None
+
+
+class Adapter:
+    """A compressor as a framework component holds it.
+
+    It is made from plain, JSON-safe configuration and loads the compressor on the first call, or it is given a
+    compressor. Pickling keeps the configuration; a compressor that was built by hand is pickled with its weights.
+    """
+
+    def __init__(
+        self,
+        backend: str = "recomp-extractive",
+        checkpoint: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        *,
+        compressor: Compressor | None = None,
+        on_error: Literal["raise", "pass_through"] = "raise",
+        timeout: float | None = None,
+        min_chars: int = 0,
+    ) -> None:
+        """Check the configuration; nothing is loaded.
+
+        Args:
+            backend: name in the registry.
+            checkpoint: path or hub id; None: the backend's default.
+            options: keyword arguments of ``ragcompress.load``.
+            compressor: an object to use instead of loading one.
+            on_error: ``"raise"``, or ``"pass_through"``: warn and hand the documents on as they are.
+            timeout: seconds after which a call counts as failed; None: no limit. The work itself runs on in its
+                thread.
+            min_chars: documents with fewer characters than this together are handed on as they are.
+
+        Raises:
+            OptionError: a value is out of range, or both a compressor and options came.
+            UnknownBackendError: no such backend.
+        """
+        check_choice("on_error", on_error, ("raise", "pass_through"))
+        check_range("timeout", timeout, at_least=0.001)
+        check_range("min_chars", min_chars, at_least=0, whole=True)
+        if compressor is not None and not isinstance(compressor, Compressor):
+            raise OptionError(f"compressor must be a ragcompress.Compressor, got {type(compressor).__name__}.")
+        if compressor is not None and (options or checkpoint is not None):
+            raise OptionError(
+                "a compressor object came together with options for loading one; give either.",
+                hint="compressor.with_options(...) changes the options of an object.",
+            )
+        if compressor is None:
+            names = available()
+            if backend not in names:
+                raise UnknownBackendError(unknown_name_message("backend", backend, names))
+        self.backend = backend
+        self.checkpoint = checkpoint
+        self.options = dict(options or {})
+        self.on_error = on_error
+        self.timeout = timeout
+        self.min_chars = min_chars
+        self._given = compressor
+        self._loaded: Compressor | None = None
+        self._lock = threading.Lock()
+        if compressor is not None and compressor.spec is not None:
+            self.backend, self.checkpoint = compressor.spec.backend, compressor.spec.checkpoint
+            self.options = dict(compressor.spec.options)
+        elif compressor is not None:
+            self.backend = compressor.name or type(compressor).__name__
+
+    @property
+    def compressor(self) -> Compressor:
+        """The compressor, loaded now if it is not yet."""
+        if self._given is not None:
+            return self._given
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = load(self.backend, self.checkpoint, **self.options)
+            return self._loaded
+
+    def configuration(self) -> dict[str, Any]:
+        """The backend, checkpoint and options as JSON-safe values.
+
+        Returns:
+            Keyword arguments for another ``Adapter`` that behaves the same.
+
+        Raises:
+            OptionError: the compressor was built by hand, or an option is an object: neither has a written form.
+        """
+        if self._given is not None and self._given.spec is None:
+            raise OptionError(
+                f"a {type(self._given).__name__} that was built by hand has no configuration to write down.",
+                hint="Make it with ragcompress.load, or name the backend and its options.",
+            )
+        try:
+            json.dumps(self.options)
+        except TypeError as error:
+            raise OptionError(
+                f"an option cannot be written as JSON: {error}.",
+                hint="A store, say, can be named: store='memory://NAME'.",
+            ) from error
+        return {"backend": self.backend, "checkpoint": self.checkpoint, "options": dict(self.options)}
+
+    def compress(self, query: str | None, documents: Sequence[Document]) -> Outcome:
+        """Compress, or say why not.
+
+        Args:
+            query: None or empty: a compressor that needs one passes the documents through.
+            documents: any number.
+
+        Returns:
+            The context, or the reason why the documents go on uncompressed.
+
+        Raises:
+            OptionError: an option does not exist or is out of range, whatever ``on_error`` says.
+            RagCompressError: compression failed and ``on_error`` is ``"raise"``.
+        """
+        skipped = self._skipped(query, documents)
+        if skipped is not None:
+            return skipped
+        try:
+            if self.timeout is None:
+                return Outcome(self.compressor.compress(query or "", documents))
+            pool = ThreadPoolExecutor(1, thread_name_prefix="ragcompress")
+            try:
+                return Outcome(pool.submit(self._compress, query or "", documents).result(self.timeout))
+            except FutureTimeoutError as error:
+                raise self._too_slow() from error
+            finally:
+                pool.shutdown(wait=False)
+        except Exception as error:  # fail open: whatever went wrong, the caller's pipeline goes on if it asked for that
+            return self._failed(error)
+
+    async def acompress(self, query: str | None, documents: Sequence[Document]) -> Outcome:
+        """Do the same off the event loop; see ``compress``."""
+        skipped = self._skipped(query, documents)
+        if skipped is not None:
+            return skipped
+        try:
+            work = asyncio.to_thread(self._compress, query or "", documents)
+            try:
+                return Outcome(await asyncio.wait_for(work, self.timeout))
+            except TimeoutError as error:
+                raise self._too_slow() from error
+        except Exception as error:  # as in compress
+            return self._failed(error)
+
+    def _compress(self, query: str, documents: Sequence[Document]) -> CompressedContext:
+        return self.compressor.compress(query, documents)
+
+    def remember(self, documents: Sequence[Document]) -> int:
+        """Fill the compressor's store with the memories of documents.
+
+        Args:
+            documents: any number.
+
+        Returns:
+            How many different memories the documents have; 0 if the compressor keeps none.
+        """
+        if not documents:
+            return 0
+        compressor = self.compressor
+        return len(compressor.remember(documents)) if isinstance(compressor, OfflineCompressor) else 0
+
+    def _skipped(self, query: str | None, documents: Sequence[Document]) -> Outcome | None:
+        if not documents:
+            return Outcome(None, "no documents")
+        if self.min_chars and sum(len(document.text) for document in documents) < self.min_chars:
+            return Outcome(None, f"fewer than min_chars={self.min_chars} characters")
+        if query is None or not query.strip():
+            # The class knows; no weights are loaded to find out.
+            backend = type(self._given) if self._given is not None else find(self.backend)
+            if backend.info.needs_query:
+                return Outcome(None, "no query")
+        return None
+
+    def _too_slow(self) -> CompressionTimeoutError:
+        return CompressionTimeoutError(
+            f"{self.backend} took longer than timeout={self.timeout} seconds.",
+            hint="Raise the timeout, or pass on_error='pass_through'.",
+        )
+
+    def _failed(self, error: Exception) -> Outcome:
+        # A wrong option is the caller's to repair: passing everything through would hide it for good.
+        if self.on_error == "raise" or isinstance(error, OptionError):
+            raise error
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(f"documents go on uncompressed: {reason}", PassThroughWarning, stacklevel=4)
+        return Outcome(None, reason)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Configuration, and the compressor only if it cannot be loaded again."""
+        state = {name: value for name, value in self.__dict__.items() if name not in {"_lock", "_loaded"}}
+        # A store that is an object holds vectors that loading again would not bring back; an address would.
+        if self._given is not None and self._given.spec is not None and isinstance(self.options.get("store", ""), str):
+            state["_given"] = None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore, to be loaded on the next call."""
+        self.__dict__.update(state)
+        self._loaded = None
+        self._lock = threading.Lock()
+
+
+def note(outcome: Outcome, part: CompressedDocument | None, backend: str, source_ids: Sequence[str | None] = ()) -> str:
+    """Write what was done to one document, for its metadata.
+
+    Args:
+        outcome: of the call.
+        part: what came from this document (or these documents); None: it was passed through.
+        backend: name of the compressor.
+        source_ids: the caller's ids of the documents, where the part came from several.
+
+    Returns:
+        A JSON object as a string: ``backend``; ``spans`` (``[start, end]`` in the original text), ``scores``,
+        ``n_tokens`` and ``n_slots`` of this document, ``context_n_tokens`` and ``context_n_slots`` of the whole
+        result, ``counter``; or ``skipped``, the reason.
+    """
+    context = outcome.context
+    if context is None or part is None:
+        return json.dumps({"backend": backend, "skipped": outcome.reason})
+    single = len(part.documents) == 1
+    entry: dict[str, Any] = {
+        "backend": backend,
+        "spans": [span[1:] if single else span for span in part.spans],
+        "scores": [None if segment.score is None else float(segment.score) for segment in part.segments],
+        "n_slots": part.n_slots,
+        "context_n_tokens": context.n_tokens,
+        "context_n_slots": context.n_slots,
+        "counter": context.counter,
+        "truncated": context.truncated,
+    }
+    if context.document_tokens:
+        entry["n_tokens"] = sum(context.document_tokens[document] for document in part.documents)
+    if not single:
+        entry["source_ids"] = list(source_ids)
+    return json.dumps(entry)
+
+
+def read_note(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Read back what ``note`` wrote.
+
+    Args:
+        metadata: of a compressed document or node.
+
+    Returns:
+        The entries; empty if the document never met a compressor.
+    """
+    value = metadata.get(NOTE_KEY)
+    return dict(json.loads(value)) if isinstance(value, str) else {}
