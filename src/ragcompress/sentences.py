@@ -39,19 +39,23 @@ _BEFORE_NUMBER = re.compile(r"(?:^|[\s(])(?:nos?|figs?|eqs?|secs?|ch|vol|pp?|art
 _BEFORE_LOWER = re.compile(r"(?:^|[\s(])(?:al|etc|inc|ltd|corp|co|jr|sr)\.$", re.IGNORECASE)
 _INITIAL = re.compile(r"(?:^|[\s(.])[^\W\d_]\.$")
 _NUMBER, _NEXT_INITIAL = re.compile(r"[\dIVX(]"), re.compile(r"[^\W\d_]\.")
+_LIST_MARKER = re.compile(r"\(?\w{1,3}[.)]")
+# Punkt looks for ASCII white space; one character for one, so offsets stay.
+_SPACE = re.compile(r"[^\S\r\n]")
 _CUT_AFTER = re.compile(r"[;:,.、，；：]\s|\s")
 _FLASHRAG = re.compile(r"(?<![A-Za-z]\.)(?<=[.!?])\s+")
 
 
 @cache
-def _punkt(language: str) -> PunktSentenceTokenizer:
+def _punkt(language: str, plain: bool) -> PunktSentenceTokenizer:
     """The tokenizer of a language; it keeps no state between calls, so threads may share it."""
     import punkt
 
     languages = punkt.available_languages()
     if language not in languages:
         raise OptionError(unknown_name_message("Punkt language", language, languages))
-    return punkt.tokenizer_for(language)
+    # Abbreviations that Moses' lists add to the trained ones: "No. 5", "e.g.".
+    return punkt.tokenizer_for(language, prefixes=not plain and punkt.has_prefixes(language))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +94,14 @@ class PunktSplitter:
         Raises:
             OptionError: the language does not exist.
         """
-        punkt = _punkt(self.language)
+        punkt = _punkt(self.language, self.plain)
         if self.plain:
             return _stripped(text, punkt.span_tokenize(text))
         return _stripped(text, self._spans(text, punkt))
 
     def _spans(self, text: str, punkt: PunktSentenceTokenizer) -> Iterator[Span]:
         for begin, end in _blocks(text):
-            for sentence in _joined(text, begin, punkt.span_tokenize(text[begin:end])):
+            for sentence in _joined(text, begin, punkt.span_tokenize(_SPACE.sub(" ", text[begin:end]))):
                 for piece in _split_after(text, *sentence, _OTHER_STOPS):
                     yield from _cut(text, *piece, self.max_chars)
 
@@ -111,6 +115,10 @@ class RuleSplitter:
     """
 
     max_chars: int | None = DEFAULT_MAX_CHARS
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        check_range("max_chars", self.max_chars, at_least=16, whole=True)
 
     @property
     def name(self) -> str:
@@ -186,8 +194,9 @@ def get_splitter(spec: str | Splitter) -> Splitter:
     if isinstance(spec, str):
         kind, _, language = spec.partition(":")
         if kind in ("punkt", "punkt-plain") and language:
-            _punkt(language)
-            return PunktSplitter(language, plain=kind == "punkt-plain")
+            plain = kind == "punkt-plain"
+            _punkt(language, plain)
+            return PunktSplitter(language, plain=plain)
         if spec not in _NAMED:
             raise OptionError(
                 unknown_name_message("splitter", spec, [*_NAMED, "punkt:LANGUAGE"]),
@@ -287,7 +296,9 @@ def _joined(text: str, offset: int, spans: Iterable[Span]) -> Iterator[Span]:
     begin = end = -1
     for start, stop in spans:
         start, stop = start + offset, stop + offset
-        if begin >= 0 and _goes_on(text[max(begin, end - 12) : end], text[start : start + 2]):
+        before = text[max(begin, end - 12) : end]
+        marker = end - begin <= 5 and _LIST_MARKER.fullmatch(before) is not None
+        if begin >= 0 and (marker or _goes_on(before, text[start : start + 2])):
             end = stop
             continue
         if begin >= 0:
@@ -298,6 +309,8 @@ def _joined(text: str, offset: int, spans: Iterable[Span]) -> Iterator[Span]:
 
 
 def _goes_on(before: str, after: str) -> bool:
+    if before[-1] in "\"'”’»" and after[:1].islower():  # "Stop!" he said.
+        return True
     if not before.endswith("."):
         return False
     return bool(

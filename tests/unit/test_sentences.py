@@ -32,6 +32,8 @@ def pieces(text, splitter=PUNKT):
         ["Really?!", "Yes!", "Well... maybe."],
         ["Visit https://a.b/c.d?e=f.g now.", "Thanks."],
         ["(It was late.)", "They slept."],
+        ['"Stop!" he said.', "They stopped."],
+        ["One\u00a0sentence.", "Another\u00a0one."],
         ["no full stop anywhere just words"],
         ["One line\nthat goes on here.", "Another."],
         ["这是第一句。", "“这是第二句！”", "这是第三句？", "数字３．１４不分。"],
@@ -46,10 +48,10 @@ def test_sentences(expected):
 
 
 def test_structure():
-    text = "# Heading\nIntro text hard\nwrapped here. Second.\n\nNew paragraph\n- item one\n- item two,\n  continued\n1. first\n2) second\n| a | b |\nafter"
+    text = "# Heading\nIntro text hard\nwrapped here. Second.\n\nNew paragraph\n- item one\n- item two,\n  continued\n1. First thing.\n2) second\n| a | b |\nafter"
     assert pieces(text) == [
         "# Heading", "Intro text hard\nwrapped here.", "Second.", "New paragraph", "- item one", "- item two,\n  continued",
-        "1. first", "2) second", "| a | b |", "after",
+        "1. First thing.", "2) second", "| a | b |", "after",
     ]  # fmt: skip
     assert pieces("a\r\n\r\nb\r\n* c", RULES) == ["a", "b", "* c"]
 
@@ -196,8 +198,9 @@ def test_unknown_names(bad, words):
 
 
 def test_limits_that_are_too_small():
-    with pytest.raises(rc.OptionError, match="max_chars"):
-        PunktSplitter(max_chars=3)
+    for splitter in (PunktSplitter, RuleSplitter):
+        with pytest.raises(rc.OptionError, match="max_chars"):
+            splitter(max_chars=3)
 
 
 def test_agrees_with_the_sentences_of_real_passages():
