@@ -1,0 +1,238 @@
+"""ragcompress as a LangChain document compressor and as a runnable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from langchain_core.callbacks import Callbacks, adispatch_custom_event, dispatch_custom_event
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from pydantic import ConfigDict, Field, PrivateAttr, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+
+import ragcompress as rc
+from langchain_ragcompress.documents import from_outcome, summary, to_core
+
+# Name of the run and of the event in traces.
+RUN_NAME = "ragcompress"
+
+
+class RagCompressor(BaseDocumentCompressor):
+    """Compresses retrieved documents with any ragcompress backend.
+
+    It is made from plain configuration and loads the backend on the first call. It can be pickled, and be written as
+    JSON and read back; it may be called from several threads at once.
+
+    >>> compressor = RagCompressor("recomp-extractive", top_k=6, on_error="pass_through")
+    >>> RagCompressor.model_validate_json(compressor.model_dump_json()) == compressor
+    True
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
+
+    backend: str = "recomp-extractive"
+    """Name in the registry of ragcompress."""
+    checkpoint: str | None = None
+    """Path or hub id; None: the backend's default."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of ``ragcompress.load``."""
+    on_error: Literal["raise", "pass_through"] = "raise"
+    """``"pass_through"``: warn and hand the documents on as they are."""
+    timeout: float | None = None
+    """Seconds after which a call counts as failed."""
+    min_chars: int = 0
+    """Documents with fewer characters than this together are handed on as they are."""
+    title_key: str = "title"
+    """Where in the metadata a document's title is."""
+    replace_score: bool = False
+    """Whether the compressor's score replaces a ``relevance_score`` that is already there."""
+    keep_original: bool = False
+    """Whether the original text is kept in the metadata, under ``ragcompress.ORIGINAL_KEY``."""
+
+    _adapter: rc.Adapter = PrivateAttr()
+    _by_hand: bool = PrivateAttr(default=False)
+
+    def __init__(
+        self,
+        backend: str = "recomp-extractive",
+        *,
+        checkpoint: str | Path | None = None,
+        compressor: rc.Compressor | None = None,
+        options: Mapping[str, Any] | None = None,
+        on_error: Literal["raise", "pass_through"] = "raise",
+        timeout: float | None = None,
+        min_chars: int = 0,
+        title_key: str = "title",
+        replace_score: bool = False,
+        keep_original: bool = False,
+        **more_options: Any,
+    ) -> None:
+        """Check the configuration; nothing is loaded.
+
+        Args:
+            backend: name in the registry, as ``ragcompress.available`` lists it.
+            checkpoint: path or hub id; None: the backend's default.
+            compressor: an object to use instead of loading one.
+            options: keyword arguments of ``ragcompress.load``.
+            on_error: ``"raise"``, or ``"pass_through"``: warn and hand the documents on as they are.
+            timeout: seconds after which a call counts as failed; None: no limit.
+            min_chars: documents with fewer characters than this together are handed on as they are.
+            title_key: where in the metadata a document's title is.
+            replace_score: whether the compressor's score replaces a ``relevance_score`` that is already there.
+            keep_original: whether the original text is kept in the metadata.
+            **more_options: further ``options``, e.g. ``top_k=6`` or ``store="memory://docs"``; they win.
+
+        Raises:
+            OptionError: a value is out of range, or both a compressor and options came.
+            UnknownBackendError: no such backend; lists those there are, closest first.
+        """
+        adapter = rc.Adapter(
+            backend,
+            None if checkpoint is None else str(checkpoint),
+            {**(options or {}), **more_options},
+            compressor=compressor,
+            on_error=on_error,
+            timeout=timeout,
+            min_chars=min_chars,
+        )
+        fields: dict[str, Any] = {
+            "backend": adapter.backend,
+            "checkpoint": adapter.checkpoint,
+            "options": adapter.options,
+            "on_error": on_error,
+            "timeout": timeout,
+            "min_chars": min_chars,
+            "title_key": title_key,
+            "replace_score": replace_score,
+            "keep_original": keep_original,
+        }
+        super().__init__(**fields)
+        self._adapter = adapter
+        self._by_hand = compressor is not None and compressor.spec is None
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """Compress documents; in traces this is a run of its own.
+
+        Args:
+            documents: stay as they are.
+            query: empty: a backend that needs a query hands the documents on as they are.
+            callbacks: of the calling run; None: those of the surrounding runnable, if there is one.
+
+        Returns:
+            Copies with the text that was kept, without those of which nothing was; see the README for the metadata.
+
+        Raises:
+            RagCompressError: compression failed and ``on_error`` is ``"raise"``.
+        """
+        return self.as_runnable().invoke({"documents": documents, "query": query}, {"callbacks": callbacks})
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """Do the same off the event loop; see ``compress_documents``."""
+        return await self.as_runnable().ainvoke({"documents": documents, "query": query}, {"callbacks": callbacks})
+
+    def as_runnable(
+        self, documents_key: str = "documents", query_key: str = "query"
+    ) -> Runnable[dict[str, Any], list[Document]]:
+        """Make a step for a chain: a dictionary with documents and a query in, documents out.
+
+        Args:
+            documents_key: of the documents in the dictionary.
+            query_key: of the query in the dictionary.
+
+        Returns:
+            A runnable with ``invoke``, ``ainvoke``, ``batch`` and ``abatch``, named ``"ragcompress"`` in traces.
+        """
+
+        def read(inputs: dict[str, Any]) -> tuple[list[Document], str]:
+            if not isinstance(inputs, dict) or documents_key not in inputs or query_key not in inputs:
+                came = f"the keys {list(inputs)}" if isinstance(inputs, dict) else type(inputs).__name__
+                raise rc.InputTypeError(f"expected a dict with {documents_key!r} and {query_key!r}, got {came}.")
+            query = inputs[query_key]
+            if query is not None and not isinstance(query, str):
+                raise rc.InputTypeError(f"the query must be a string, got {type(query).__name__}.")
+            return list(inputs[documents_key]), query or ""
+
+        def compress(inputs: dict[str, Any], config: RunnableConfig) -> list[Document]:
+            documents, query = read(inputs)
+            converted = to_core(documents, self.title_key)
+            outcome = self._adapter.compress(query, converted)
+            result = self._written(outcome, documents)
+            event = summary(outcome, self.backend, len(documents), len(result))
+            dispatch_custom_event(RUN_NAME, event, config=config)
+            return result
+
+        async def acompress(inputs: dict[str, Any], config: RunnableConfig) -> list[Document]:
+            documents, query = read(inputs)
+            converted = to_core(documents, self.title_key)
+            outcome = await self._adapter.acompress(query, converted)
+            result = self._written(outcome, documents)
+            event = summary(outcome, self.backend, len(documents), len(result))
+            await adispatch_custom_event(RUN_NAME, event, config=config)
+            return result
+
+        runnable = RunnableLambda(compress, acompress, name=RUN_NAME)
+        return runnable.with_config(metadata={"ragcompress_backend": self.backend})
+
+    def remember(self, documents: Sequence[Document]) -> int:
+        """Compute ahead of time what does not depend on the query, e.g. at ingestion; name a ``store`` to share it.
+
+        Args:
+            documents: any number.
+
+        Returns:
+            How many different memories the documents have; 0 if the backend keeps none.
+        """
+        return self._adapter.remember(to_core(documents, self.title_key))
+
+    async def aremember(self, documents: Sequence[Document]) -> int:
+        """Do the same off the event loop; see ``remember``."""
+        return await asyncio.to_thread(self.remember, documents)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy, with other configuration if ``update`` names some; see ``pydantic.BaseModel.model_copy``.
+
+        Args:
+            update: fields that change.
+            deep: whether the options are copied, too.
+
+        Returns:
+            The copy.
+
+        Raises:
+            OptionError: as from the constructor.
+        """
+        if not update:
+            return super().model_copy(deep=deep)
+        # The adapter holds the configuration as well, so a changed copy is built anew.
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        if self._by_hand and not {"backend", "checkpoint", "options"} & set(update):
+            values = {"compressor": self._adapter.compressor} | values
+            del values["backend"], values["checkpoint"], values["options"]
+        return type(self)(**(values | dict(update)))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the configuration, and compressors that were built by hand by identity."""
+        if not isinstance(other, RagCompressor) or type(self) is not type(other) or self._by_hand != other._by_hand:
+            return NotImplemented
+        same = dict(self) == dict(other)
+        return same and (not self._by_hand or self._adapter.compressor is other._adapter.compressor)
+
+    __hash__ = None  # type: ignore[assignment]  # the options are a dictionary
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        if info.mode_is_json() or self._by_hand:
+            self._adapter.configuration()  # raises if it has no written form
+        written: dict[str, Any] = handler(self)
+        return written
+
+    def _written(self, outcome: rc.Outcome, documents: Sequence[Document]) -> list[Document]:
+        return from_outcome(
+            outcome, documents, backend=self.backend, replace_score=self.replace_score, keep_original=self.keep_original
+        )

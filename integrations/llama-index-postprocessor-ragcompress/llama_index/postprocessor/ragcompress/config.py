@@ -1,0 +1,122 @@
+"""What the postprocessor and the transformation share: their settings, and how they are written down and pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from llama_index.core.bridge.pydantic import (
+    BaseModel,
+    Field,
+    PrivateAttr,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from llama_index.core.schema import BaseComponent
+
+from ragcompress import Adapter, Compressor, OfflineCompressor
+
+OnError = Literal["raise", "pass_through"]
+
+
+class RagCompressComponent(BaseComponent):
+    """A LlamaIndex component that holds a compressor as plain settings and loads it on the first call.
+
+    Settings are fixed once the component is made. They are public fields, since ``IngestionPipeline`` takes them into
+    the key of its cache.
+    """
+
+    backend: str = Field(frozen=True, description="Name of the compressor in ragcompress's registry.")
+    checkpoint: str | None = Field(frozen=True, description="Path or hub id; None: the backend's default.")
+    options: dict[str, Any] = Field(frozen=True, description="Keyword arguments of ragcompress.load.")
+    on_error: OnError = Field(frozen=True, description="On a failure: raise, or warn and pass the nodes through.")
+    timeout: float | None = Field(frozen=True, description="Seconds after which a query's compression has failed.")
+    min_chars: int = Field(frozen=True, description="Nodes with fewer characters than this together pass through.")
+    title_key: str = Field(frozen=True, description="Metadata key of a node's title.")
+
+    _adapter: Adapter = PrivateAttr()
+    # Of a compressor that was built by hand, and so has no settings: what it is, in words.
+    _by_hand: str | None = PrivateAttr(default=None)
+
+    def __init__(
+        self,
+        *,
+        backend: str,
+        checkpoint: str | Path | None,
+        compressor: Compressor | None,
+        options: Mapping[str, Any] | None,
+        more_options: Mapping[str, Any],
+        on_error: OnError,
+        timeout: float | None,
+        min_chars: int,
+        **fields: Any,
+    ) -> None:
+        """Check the settings; nothing is loaded. The arguments are those of the subclasses."""
+        # pydantic hands over everything that it finds in a dump.
+        more_options = {name: value for name, value in more_options.items() if name != "class_name"}
+        adapter = Adapter(
+            backend,
+            None if checkpoint is None else str(checkpoint),
+            {**(options or {}), **more_options},
+            compressor=compressor,
+            on_error=on_error,
+            timeout=timeout,
+            min_chars=min_chars,
+        )
+        # In one order, since the key of the cache is made from the written form.
+        fields |= {
+            "backend": adapter.backend,
+            "checkpoint": adapter.checkpoint,
+            "options": dict(sorted(adapter.options.items())),
+            "on_error": on_error,
+            "timeout": timeout,
+            "min_chars": min_chars,
+        }
+        super().__init__(**fields)
+        self._adapter = adapter
+        if compressor is not None and compressor.spec is None:
+            space = f" {compressor.memory_space}" if isinstance(compressor, OfflineCompressor) else ""
+            self._by_hand = f"{compressor!r}{space}"
+
+    @model_serializer(mode="wrap")
+    def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Write the settings down.
+
+        Args:
+            handler: pydantic's own way.
+            info: whether JSON is wanted.
+
+        Returns:
+            What ``from_dict`` accepts; for a compressor that was built by hand, what the cache of an
+            ``IngestionPipeline`` tells it from others by.
+
+        Raises:
+            OptionError: JSON is wanted, but the compressor was built by hand or an option is an object.
+        """
+        if info.mode == "json":
+            self._adapter.configuration()
+        data: dict[str, Any] = handler(self)
+        if self._by_hand is not None:
+            data["compressor"] = self._by_hand
+        data["class_name"] = self.class_name()
+        return data
+
+    def to_json(self, **kwargs: Any) -> str:
+        """Write the settings as JSON; see ``custom_model_dump``."""
+        self._adapter.configuration()
+        return super().to_json(**kwargs)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Settings and adapter, which knows what of the compressor has to be pickled.
+
+        ``BaseComponent`` would drop what cannot be pickled without an error. Callback handlers belong to the process.
+        """
+        state = BaseModel.__getstate__(self)
+        fields = {name: value for name, value in state["__dict__"].items() if name != "callback_manager"}
+        return {**state, "__dict__": fields}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Restore; the compressor is loaded on the next call."""
+        BaseModel.__setstate__(self, state)
