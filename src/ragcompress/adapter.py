@@ -11,8 +11,7 @@ import json
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -163,12 +162,12 @@ class Adapter:
             if self.timeout is None:
                 return Outcome(self.compressor.compress(query or "", documents))
             pool = ThreadPoolExecutor(1, thread_name_prefix="ragcompress")
-            try:
-                return Outcome(pool.submit(self._compress, query or "", documents).result(self.timeout))
-            except FutureTimeoutError as error:
-                raise self._too_slow() from error
-            finally:
-                pool.shutdown(wait=False)
+            future = pool.submit(self._compress, query or "", documents)
+            pool.shutdown(wait=False)
+            # A TimeoutError of the compressor's own must not be taken for ours.
+            if not wait([future], self.timeout).done:
+                raise self._too_slow()
+            return Outcome(future.result())
         except Exception as error:  # fail open: whatever went wrong, the caller's pipeline goes on if it asked for that
             return self._failed(error)
 
@@ -178,11 +177,14 @@ class Adapter:
         if skipped is not None:
             return skipped
         try:
-            work = asyncio.to_thread(self._compress, query or "", documents)
+            work = asyncio.create_task(asyncio.to_thread(self._compress, query or "", documents))
             try:
-                return Outcome(await asyncio.wait_for(work, self.timeout))
-            except TimeoutError as error:
-                raise self._too_slow() from error
+                done, _ = await asyncio.wait([work], timeout=self.timeout)
+            finally:
+                work.cancel()  # without effect once it is done
+            if not done:
+                raise self._too_slow()
+            return Outcome(work.result())
         except Exception as error:  # as in compress
             return self._failed(error)
 
@@ -206,6 +208,8 @@ class Adapter:
     def _skipped(self, query: str | None, documents: Sequence[Document]) -> Outcome | None:
         if not documents:
             return Outcome(None, "no documents")
+        if not any(document.text.strip() for document in documents):
+            return Outcome(None, "no text")
         if self.min_chars and sum(len(document.text) for document in documents) < self.min_chars:
             return Outcome(None, f"fewer than min_chars={self.min_chars} characters")
         if query is None or not query.strip():
@@ -254,7 +258,8 @@ def note(outcome: Outcome, part: CompressedDocument | None, backend: str, source
         source_ids: the caller's ids of the documents, where the part came from several.
 
     Returns:
-        A JSON object as a string: ``backend``; ``spans`` (``[start, end]`` in the original text), ``scores``,
+        A JSON object as a string: ``backend``; ``spans`` (``[start, end]`` in the original text, behind the place in
+        ``source_ids`` where there are several), ``scores``,
         ``n_tokens`` and ``n_slots`` of this document, ``context_n_tokens`` and ``context_n_slots`` of the whole
         result, ``counter``; or ``skipped``, the reason.
     """
@@ -264,7 +269,7 @@ def note(outcome: Outcome, part: CompressedDocument | None, backend: str, source
     single = len(part.documents) == 1
     entry: dict[str, Any] = {
         "backend": backend,
-        "spans": [span[1:] if single else span for span in part.spans],
+        "spans": [span[1:] if single else [part.documents.index(span[0]), *span[1:]] for span in part.spans],
         "scores": [None if segment.score is None else float(segment.score) for segment in part.segments],
         "n_slots": part.n_slots,
         "context_n_tokens": context.n_tokens,

@@ -198,6 +198,6 @@ def get_token_counter(spec: str | TokenCounter | Callable[[str], int] | object) 
         raise OptionError(
             f"token_counter must be a name, a tokenizer or a function text -> int, got {type(spec).__name__}."
         )
-    if isinstance(spec, TokenCounter) and isinstance(spec.name, str):
+    if isinstance(spec, TokenCounter):
         return spec
     return CallableCounter(spec, unique_name(spec))

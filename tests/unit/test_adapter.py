@@ -82,6 +82,26 @@ def test_timeouts(asynchronous):
     assert rc.Adapter(compressor=Scripted(), timeout=5).compress("q", DOCUMENTS).reason is None
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("timeout", [None, 5])
+def test_a_timeout_of_the_compressors_own_is_not_ours(asynchronous, timeout):
+    adapter = rc.Adapter(compressor=Scripted(TimeoutError("of the network")), timeout=timeout)
+    with pytest.raises(TimeoutError, match="of the network"):
+        asyncio.run(adapter.acompress("q", DOCUMENTS)) if asynchronous else adapter.compress("q", DOCUMENTS)
+
+
+def test_wrong_options_are_raised_even_when_failing_open(saved):
+    adapter = rc.Adapter("recomp-extractive", saved, {"tok_k": 4}, on_error="pass_through")
+    with pytest.raises(rc.OptionError, match="'top_k'"):
+        adapter.compress("q", DOCUMENTS)
+
+
+def test_blank_documents_load_nothing(tmp_path):
+    adapter = rc.Adapter(checkpoint=str(tmp_path / "nowhere"))
+    assert adapter.compress("q", [rc.Document(" "), rc.Document("")]).reason == "no text"
+    assert adapter.compress("", DOCUMENTS).reason == "no query"
+
+
 def test_a_failing_load_passes_through_too(tmp_path):
     adapter = rc.Adapter(checkpoint=str(tmp_path / "nowhere"), on_error="pass_through")
     with pytest.warns(rc.PassThroughWarning, match="does not exist"):
@@ -103,6 +123,8 @@ def test_a_loaded_compressor_is_pickled_as_its_configuration(saved):
     }  # fmt: skip
     content = pickle.dumps(adapter)
     assert len(content) < 1000
+    named = rc.Adapter(compressor=rc.load("recomp-extractive", saved, store="memory://pickled"))
+    assert len(pickle.dumps(named)) < 1000
     context = adapter.compress(QUERIES[0], DOCUMENTS).context
     assert same_context(pickle.loads(content).compress(QUERIES[0], DOCUMENTS).context, context)
 
@@ -168,8 +190,9 @@ def test_notes_are_flat_json():
 
 def test_notes_of_several_sources():
     documents = (rc.Document("a"), rc.Document("b"))
-    segment = rc.TextSegment("ab", (rc.Source(0), rc.Source(1)), None, 1)
-    context = rc.CompressedContext("q", documents, (segment,), 2, 1, counter="words", document_tokens=(1, 1))
+    documents = (rc.Document("unused"), *documents)
+    segment = rc.TextSegment("ab", (rc.Source(1), rc.Source(2, 0, 1)), None, 1)
+    context = rc.CompressedContext("q", documents, (segment,), 3, 1, counter="words", document_tokens=(1, 1, 1))
     (part,) = context.by_document()
     entry = json.loads(rc.note(rc.Outcome(context), part, "b", ["id-a", None]))
-    assert (entry["source_ids"], entry["spans"], entry["n_tokens"]) == (["id-a", None], [], 2)
+    assert (entry["source_ids"], entry["spans"], entry["n_tokens"]) == (["id-a", None], [[1, 0, 1]], 2)
