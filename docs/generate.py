@@ -16,7 +16,7 @@ OWN = "ragcompress.backends."
 def backend_table() -> str:
     """The built-in backends as a markdown table."""
     rows = [
-        "| backend | what it does | result | needs query | computed once | published checkpoints (licence of the weights) |",
+        "| backend | what it does | result | needs query | computed once | checkpoints (licence of the weights) |",
         "|---|---|---|---|---|---|",
     ]
     for name in rc.available():

@@ -9,11 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("integrations/*/README.md"))]
+# The plugins' own tests run the examples of their READMEs.
 BLOCKS = [
-    pytest.param(code, id=f"{page.relative_to(ROOT)}:{index}")
-    for page in PAGES
-    if page.exists()
-    for index, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
+    pytest.param(code, id=f"README.md:{index}")
+    for index, code in enumerate(re.findall(r"```python\n(.*?)```", PAGES[0].read_text(encoding="utf-8"), re.DOTALL))
 ]
 
 

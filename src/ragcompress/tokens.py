@@ -170,7 +170,7 @@ def count_all(counter: TokenCounter, texts: Sequence[str]) -> list[int]:
     return list(count_many(texts)) if count_many is not None else [int(counter(text)) for text in texts]
 
 
-def get_token_counter(spec: str | TokenCounter | Callable[[str], int] | object) -> TokenCounter:
+def get_token_counter(spec: object) -> TokenCounter:
     """Turn an option into a counter.
 
     Args:
@@ -183,7 +183,7 @@ def get_token_counter(spec: str | TokenCounter | Callable[[str], int] | object) 
     Raises:
         OptionError: an unknown name, or an object that cannot count.
     """
-    named = {"words": WordCounter, "characters": CharacterCounter}
+    named: dict[str, Callable[[], TokenCounter]] = {"words": WordCounter, "characters": CharacterCounter}
     if isinstance(spec, str):
         if spec not in named:
             raise OptionError(
@@ -191,13 +191,13 @@ def get_token_counter(spec: str | TokenCounter | Callable[[str], int] | object) 
                 hint="A tokenizer object or any function text -> int is accepted too.",
             )
         return named[spec]()
+    if isinstance(spec, TokenCounter):
+        return spec
     if hasattr(spec, "backend_tokenizer") or type(spec).__module__.startswith("tokenizers"):
         name = str(getattr(spec, "name_or_path", "") or "") or unique_name(spec)
         return TokenizerCounter(private_tokenizer(spec), name)
-    if not callable(spec):
-        raise OptionError(
-            f"token_counter must be a name, a tokenizer or a function text -> int, got {type(spec).__name__}."
-        )
-    if isinstance(spec, TokenCounter):
-        return spec
-    return CallableCounter(spec, unique_name(spec))
+    if callable(spec):
+        return CallableCounter(spec, unique_name(spec))
+    raise OptionError(
+        f"token_counter must be a name, a tokenizer or a function text -> int, got {type(spec).__name__}."
+    )
