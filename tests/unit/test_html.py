@@ -140,6 +140,12 @@ def test_counts_are_in_the_header():
     assert "nothing kept" in sizes(CompressedContext("q", (), n_tokens=5))
 
 
+def test_a_page_shows_several_results():
+    one, two = CompressedContext("first?", ()), CompressedContext("second?", ())
+    shown = "".join(read(page(one, two)).text)
+    assert 0 < shown.index("first?") < shown.index("second?")
+
+
 def test_documents_without_kept_text_are_collapsed():
     markup = fragment(spanned([Document("abc", title="yes"), Document("def", title="no")], [(0, 0, 1, None)]))
     assert re.findall(r'<details class="([^"]*)"( open)?>', markup)[:2] == [("rc-used", " open"), ("rc-quiet", "")]

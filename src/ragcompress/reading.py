@@ -1,0 +1,169 @@
+"""Files to documents, for the command line: text, Markdown and JSON Lines.
+
+Line endings are read as Python reads them (one line feed), so that offsets are those of ``open(path).read()``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ragcompress.errors import InputError, OptionError
+from ragcompress.types import Document
+
+STDIN = "-"
+JSON_LINES = (".jsonl", ".ndjson")
+MARKDOWN = (".md", ".markdown")
+
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_FRONT_TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
+# A heading before any other text: "# Title", closing marks included, or a line underlined with "=".
+_HEADING = re.compile(r"\s*(?:^#[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$|^([^\n]+)\n=+[ \t]*$)", re.MULTILINE)
+_BLANK = re.compile(r"\s*")
+
+
+def read_files(paths: Sequence[str | Path], *, encoding: str = "utf-8") -> list[Document]:
+    """Read documents from files.
+
+    Args:
+        paths: files; ``-`` is the standard input.
+        encoding: of all of them; a byte order mark is dropped.
+
+    Returns:
+        The documents, in the order of the files. ``metadata["path"]`` says where each is from.
+
+    Raises:
+        InputError: a file is missing, empty, not text or malformed; says which, where and what is wrong.
+        OptionError: there is no such encoding, or the standard input is named twice.
+    """
+    try:
+        "".encode(encoding)
+    except (LookupError, ValueError) as error:
+        raise OptionError(f"unknown encoding {encoding!r}.", hint="E.g. utf-8, latin-1 or utf-16.") from error
+    names = [str(path) for path in paths]
+    if names.count(STDIN) > 1:
+        raise OptionError("the standard input (-) can be read only once.")
+    return [document for name in names for document in _read(name, encoding)]
+
+
+def _read(name: str, encoding: str) -> list[Document]:
+    suffix = "" if name == STDIN else Path(name).suffix.lower()
+    shown = "standard input" if name == STDIN else name
+    if suffix == ".json":
+        raise InputError(f"{name} is one JSON value; JSON Lines, one object a line, is expected.",
+                         hint=f"To convert a list: jq -c '.[]' {name} > {Path(name).stem}.jsonl")  # fmt: skip
+    text = _decode(_bytes(name), shown, encoding)
+    if not text.strip():
+        raise InputError(f"{shown} is empty.")
+    if suffix in JSON_LINES or (name == STDIN and _looks_like_json_lines(text)):
+        return list(_records(text, shown))
+    title, start = _title(text) if suffix in MARKDOWN else (None, 0)
+    metadata: dict[str, Any] = {"path": name}
+    if start:
+        # Where the text begins in the file: what turns the spans of a result into offsets in the file.
+        metadata["offset"] = start
+    return [Document(text[start:], id=name, title=title, metadata=metadata)]
+
+
+def _bytes(name: str) -> bytes:
+    if name == STDIN:
+        return sys.stdin.buffer.read()
+    path = Path(name)
+    if path.is_dir():
+        raise InputError(f"{name} is a directory; files are expected.", hint=f"E.g. {path / '*.md'}")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{name} does not exist.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _decode(content: bytes, shown: str, encoding: str) -> str:
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{shown} is not {encoding}: byte 0x{content[error.start]:02x} at offset {error.start:,} ({error.reason}).",
+            hint="Name its encoding, e.g. --encoding latin-1; other formats than text are not read.",
+        ) from error
+    if "\x00" in text[:4096]:
+        raise InputError(f"{shown} looks like a binary file: it has a NUL at offset {text.index(chr(0)):,}.",
+                         hint="If it is text, name its encoding, e.g. --encoding utf-16.")  # fmt: skip
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _title(text: str) -> tuple[str | None, int]:
+    """The title that a Markdown file declares, and where its text begins behind it."""
+    title, start = None, 0
+    front = _FRONT_MATTER.match(text)
+    if front is not None:
+        declared = _FRONT_TITLE.search(front[1])
+        title, start = (declared[1].strip("\"'") or None) if declared else None, front.end()
+    heading = _HEADING.match(text, start)
+    if title is None and heading is not None:
+        title, start = (heading[1] or heading[2]).strip(), heading.end()
+    blank = _BLANK.match(text, start)
+    body = blank.end() if blank else start
+    # A file with nothing but a title is a text without one.
+    return (title, body) if title and body < len(text) else (None, 0)
+
+
+def _looks_like_json_lines(text: str) -> bool:
+    return all(line.lstrip().startswith("{") for line in text.split("\n") if line.strip())
+
+
+def _records(text: str, shown: str) -> Iterator[Document]:
+    # Not splitlines(): JSON strings may hold U+2028 and other separators as they are.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{shown}:{number}"
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{place}: not valid JSON: {error.msg} at column {error.colno}.") from error
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets without end
+            raise InputError(f"{place}: not readable JSON: {error}.") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{place}: expected an object with a text, got {_kind(record)}.")
+        if "docs" not in record:
+            yield _document(record, place, shown)
+            continue
+        if not isinstance(record["docs"], list):
+            raise InputError(f"{place}: docs must be a list of objects, got {_kind(record['docs'])}.")
+        for index, entry in enumerate(record["docs"]):
+            if not isinstance(entry, dict):
+                raise InputError(f"{place}: docs[{index}] must be an object with a text, got {_kind(entry)}.")
+            yield _document(entry, f"{place}: docs[{index}]", shown)
+
+
+def _document(record: dict[str, Any], place: str, shown: str) -> Document:
+    if "text" not in record:
+        keys = ", ".join(repr(key) for key in record) or "none"
+        raise InputError(f"{place}: no 'text'; the keys are: {keys}.")
+    for name in ("text", "title"):
+        value = record.get(name)
+        if not isinstance(value, str) and not (name == "title" and value is None):
+            raise InputError(f"{place}: {name} must be a string, got {_kind(value)}.")
+    identifier = record.get("id")
+    if identifier is not None and (not isinstance(identifier, (str, int)) or isinstance(identifier, bool)):
+        raise InputError(f"{place}: id must be a string or a number, got {_kind(identifier)}.")
+    metadata = record.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise InputError(f"{place}: metadata must be an object, got {_kind(metadata)}.")
+    return Document(
+        record["text"],
+        id=place if identifier is None else str(identifier),
+        title=record.get("title"),
+        metadata={**metadata, "path": shown},
+    )
+
+
+def _kind(value: object) -> str:
+    names = {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return "null" if value is None else names[type(value)]
