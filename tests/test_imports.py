@@ -97,7 +97,14 @@ def test_plugins_import_the_public_names_and_the_framework_core(folder, framewor
     for path in files:
         for name in imports(path):
             top = name.split(".")[0]
-            assert top in {"ragcompress", "pydantic", "typing_extensions", *frameworks, *sys.stdlib_module_names}, (
+            assert top in {
+                "ragcompress",
+                "pydantic",
+                "typing_extensions",
+                "annotationlib",
+                *frameworks,
+                *sys.stdlib_module_names,
+            }, (
                 path,
                 name,
             )

@@ -105,6 +105,10 @@ def load(
         MissingExtraError: an optional dependency is missing; has the pip command.
     """
     backend = find(name)
+    device, dtype = _plain(device), _plain(dtype)
+    for option, value in (("device", device), ("dtype", dtype), ("revision", revision)):
+        if value is not None and not isinstance(value, str):
+            raise OptionError(f"{option} must be a string or None, got {type(value).__name__} {value!r}.")
     if base is not None:
         config["base"] = base
     opened = open_store(store) if store is not None else None
@@ -120,3 +124,8 @@ def load(
         options={option: value for option, value in given.items() if value is not None},
     )
     return compressor
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 (whatever came; it is checked afterwards)
+    """``torch.bfloat16`` and ``torch.device("cpu")`` as the names that options are written down by."""
+    return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from ragcompress.errors import InputTypeError
+from ragcompress.errors import InputTypeError, OptionError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -218,6 +218,21 @@ class Layout:
     title_separator: str = "\n"
     segment_separator: str | None = None
     document_separator: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        """Check the values, which may come from a file.
+
+        Raises:
+            OptionError: one is none of those listed.
+        """
+        if self.title not in ("once", "each", "never"):
+            raise OptionError(f"Layout.title must be 'once', 'each' or 'never', got {self.title!r}.")
+        separators = {"title_separator": self.title_separator, "document_separator": self.document_separator}
+        if self.segment_separator is not None:
+            separators["segment_separator"] = self.segment_separator
+        for name, value in separators.items():
+            if not isinstance(value, str):
+                raise OptionError(f"Layout.{name} must be a string, got {type(value).__name__}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,6 +211,12 @@ def test_save_and_load_in_bfloat16(saved):
     assert (half.encoder.encode(["river"]).vectors - full.encoder.encode(["river"]).vectors).abs().max() < 0.1
 
 
+def test_torchs_own_names_are_accepted(saved):
+    loaded = rc.load("recomp-extractive", saved, device=torch.device("cpu"), dtype=torch.bfloat16)
+    assert loaded.spec.options == {"device": "cpu", "dtype": "bfloat16"}
+    assert loaded.encoder.model.dtype == torch.bfloat16
+
+
 def test_pickled_weights_are_read_safely(saved):
     from safetensors.torch import load_file
 
@@ -328,6 +334,16 @@ def test_a_splitter_object_cannot_be_saved(tmp_path):
         ({"device": "gpu"}, ["device", "'gpu'"]),
         ({"max_length": 9999}, ["max_length", "512"]),
         ({"batch_tokens": 0}, ["batch_tokens"]),
+        ({"batch_tokens": 2.5}, ["batch_tokens", "whole number"]),
+        ({"max_length": "x"}, ["max_length", "'x'"]),
+        ({"max_length": 2}, ["max_length", "at least 3"]),
+        ({"layout": 5}, ["layout", "int"]),
+        ({"layout": {"titel": 1}}, ["'titel'", "'title'"]),
+        ({"layout": {"title": "bogus"}}, ["title", "'bogus'", "'once'"]),
+        ({"layout": {"document_separator": 3}}, ["document_separator", "int"]),
+        ({"revision": 5}, ["revision", "int"]),
+        ({"dtype": 32}, ["dtype", "string"]),
+        ({"top_k": 3, "store": 7}, ["store", "int"]),
     ],
 )
 def test_bad_options(saved, options, words):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal
 
 from ragcompress.errors import OptionError
-from ragcompress.options import check_choice
+from ragcompress.options import build_config, check_choice
 from ragcompress.selection import SelectionConfig
 from ragcompress.sentences import Splitter, get_splitter
 from ragcompress.tokens import TokenCounter, get_token_counter
@@ -82,7 +82,9 @@ class RecompExtractiveConfig(SelectionConfig):
         """Check names and ranges."""
         SelectionConfig.__post_init__(self)
         if isinstance(self.layout, Mapping):  # as read from a file
-            object.__setattr__(self, "layout", Layout(**self.layout))
+            object.__setattr__(self, "layout", build_config(Layout, self.layout))
+        if not isinstance(self.layout, Layout):
+            raise OptionError(f"layout must be a ragcompress.Layout or its fields, got {type(self.layout).__name__}.")
         check_choice("titles", self.titles, ("prefix", "first_sentence", "ignore"))
         if self.normalize not in (None, True, False):
             raise OptionError(
