@@ -11,4 +11,5 @@ print(store)
 for question in ("How much tea did ship 7 carry?", "What is fact number 31 about?"):
     context = compressor.compress(question, documents)
     timings = ", ".join(f"{step} {milliseconds:.1f}" for step, milliseconds in context.timings.items())
-    print(f"{question}\n  {context.n_tokens} -> {context.n_slots} tokens; {timings}\n  {context.segments[0].text}")
+    best = max(context.segments, key=lambda segment: segment.score or 0.0)
+    print(f"{question}\n  {context.n_tokens} -> {context.n_slots} tokens; {timings}\n  {best.text}")

@@ -93,6 +93,11 @@ class Adapter:
             names = available()
             if backend not in names:
                 raise UnknownBackendError(unknown_name_message("backend", backend, names))
+            if not isinstance(options, Mapping | None):
+                raise OptionError(f"options must be a dictionary, got {type(options).__name__}.")
+            if "checkpoint" in (options or {}):
+                raise OptionError("checkpoint is an argument of its own, not one of options.")
+            find(backend).check_options(**(options or {}))
         self.backend = backend
         self.checkpoint = checkpoint
         self.options = dict(options or {})
@@ -137,7 +142,7 @@ class Adapter:
         except TypeError as error:
             raise OptionError(
                 f"an option cannot be written as JSON: {error}.",
-                hint="A store, say, can be named: store='memory://NAME'.",
+                hint="Name it instead: store='memory://NAME', say, or splitter='punkt'.",
             ) from error
         return {"backend": self.backend, "checkpoint": self.checkpoint, "options": dict(self.options)}
 

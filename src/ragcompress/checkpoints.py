@@ -5,10 +5,11 @@ Nothing here runs code from a checkpoint. A download is announced before it begi
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,6 @@ logger = logging.getLogger("ragcompress")
 _WHOLE_BYTES = 32 * 1024**2
 _BLOCK_BYTES = 64 * 1024
 _N_BLOCKS = 64
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
 def resolve(
@@ -32,6 +32,8 @@ def resolve(
     *,
     revision: str | None = None,
     allow_patterns: Sequence[str] | None = None,
+    fallback_patterns: Sequence[str] = (),
+    complete: Callable[[Path], bool] | None = None,
     offline_hint: str | None = None,
 ) -> Path:
     """Find the folder of a checkpoint; a hub id is downloaded unless it is in the local cache.
@@ -40,6 +42,8 @@ def resolve(
         checkpoint: a folder, or a hub id with an optional sub-folder (``owner/name/sub/folder``).
         revision: branch, tag or commit of a hub id.
         allow_patterns: files to download, as glob patterns inside the (sub-)folder; None: all.
+        fallback_patterns: further files, downloaded if the folder is not complete without them.
+        complete: whether a downloaded folder has what it takes; None: any has.
         offline_hint: what else the user could do when there is no network.
 
     Returns:
@@ -61,39 +65,58 @@ def resolve(
             hint=_siblings(folder),
         )
     repository, sub_folder = "/".join(parts[:2]), "/".join(parts[2:])
-    patterns = None
-    if sub_folder or allow_patterns:
-        prefix = f"{sub_folder}/" if sub_folder else ""
-        patterns = [f"{prefix}{pattern}" for pattern in (allow_patterns or ["*"])]
-    found = _snapshot(repository, revision, patterns, offline_hint) / sub_folder
+    prefix = f"{sub_folder}/" if sub_folder else ""
+    first = [prefix + pattern for pattern in (allow_patterns or ["*"])]
+    every = first + [prefix + pattern for pattern in fallback_patterns]
+    found: Path | None = None
+    for patterns, local in [(every, True), (first, False)] + [(every, False)] * bool(fallback_patterns):
+        snapshot = _snapshot(repository, revision, patterns, offline_hint, local=local)
+        if snapshot is None:
+            continue
+        found = snapshot / sub_folder
+        if found.is_dir() and (complete is None or complete(found)):
+            break
+    assert found is not None  # a download gives a folder or raises
     if not found.is_dir():
         raise CheckpointError(f"{repository} has no folder {sub_folder!r}.", hint=contents(found.parent))
     return found
 
 
-def _snapshot(repository: str, revision: str | None, patterns: list[str] | None, offline_hint: str | None) -> Path:
+def _snapshot(
+    repository: str, revision: str | None, patterns: list[str], offline_hint: str | None, *, local: bool
+) -> Path | None:
+    """The folder of a hub repository; ``local``: from the cache, None if it is not there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    try:
-        cached = snapshot_download(repository, revision=revision, allow_patterns=patterns, local_files_only=True)
-        return Path(cached)
-    except HFValidationError as error:
-        raise CheckpointError(f"{repository!r} is neither a folder nor a hub id: {error}.") from error
-    except LocalEntryNotFoundError:
-        pass
-    logger.warning("downloading %s%s from the Hugging Face hub, once", repository, f"@{revision}" if revision else "")
+    if local:
+        try:
+            return Path(
+                snapshot_download(repository, revision=revision, allow_patterns=patterns, local_files_only=True)
+            )
+        except HFValidationError as error:
+            raise CheckpointError(f"{repository!r} is neither a folder nor a hub id: {error}.") from error
+        except LocalEntryNotFoundError:
+            return None
+    logger.warning(
+        "there is no folder %s: downloading %s%s from the Hugging Face hub, once",
+        repository,
+        repository,
+        f"@{revision}" if revision else "",
+    )
     hint = " ".join(filter(None, ["Download it elsewhere and pass the folder.", offline_hint]))
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except RepositoryNotFoundError as error:
         raise CheckpointError(
-            f"the Hugging Face hub has no repository {repository!r}, or it is private.",
-            hint="Check the id; for a private one log in with `hf auth login`.",
+            f"there is no folder {repository!r}, and the Hugging Face hub has no such repository, or it is private.",
+            hint="Check the path or id; for a private repository log in with `hf auth login`.",
         ) from error
     except Exception as error:  # the hub's clients raise many kinds of network error
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{repository} could not be downloaded: {reason}.", hint=hint) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise CheckpointError(
+            f"there is no folder {repository!r}, and it could not be downloaded: {reason}.", hint=hint
+        ) from error
 
 
 def contents(folder: Path) -> str:
@@ -112,9 +135,13 @@ def contents(folder: Path) -> str:
     return f"{folder} holds {', '.join(names[:12]) + more if names else 'nothing'}."
 
 
-def _siblings(path: Path) -> str:
-    parent = path.parent
-    return contents(parent) if parent.is_dir() else f"{parent} does not exist either."
+def _siblings(path: Path) -> str | None:
+    """The folders beside a missing one that have a similar name; not everything there, which may be private."""
+    if not path.parent.is_dir():
+        return f"{path.parent} does not exist either."
+    beside = [each.name for each in path.parent.iterdir() if each.is_dir()]
+    close = difflib.get_close_matches(path.name, beside, n=3)
+    return f"Similar names in {path.parent}: {', '.join(close)}." if close else None
 
 
 def require(folder: Path, alternatives: Sequence[str], what: str) -> Path:
@@ -156,30 +183,27 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
         raise CheckpointError(f"{path} is not readable as JSON: {error}.") from error
 
 
-def fingerprint_folder(folder: Path) -> str:
+def fingerprint_folder(folder: Path, patterns: Sequence[str] = ("**/*",)) -> str:
     """Identify a checkpoint by its content, without reading gigabytes.
 
     Small files are hashed whole; of a large one its size, the first block (in safetensors: the header with every
     tensor's name, shape and place), the last, and blocks spread evenly between. Training moves nearly every weight,
-    so samples see it. Paths, times and documentation do not count.
+    so samples see it. Paths, times and files that nobody loads do not count.
 
     Args:
         folder: of a checkpoint.
+        patterns: the files that are loaded from it.
 
     Returns:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder).as_posix()
-        if (
-            not path.is_file()
-            or path.suffix.lower() in {".md", ".lock"}
-            or any(part.startswith(".") for part in path.relative_to(folder).parts)
-        ):
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}):
+        relative = path.relative_to(folder)
+        if any(part.startswith(".") for part in relative.parts):
             continue
         size = path.stat().st_size
-        digest.update(f"\0{relative}\0{size}\0".encode())
+        digest.update(f"\0{relative.as_posix()}\0{size}\0".encode())
         for block in _blocks(path, size):
             digest.update(block)
     return digest.hexdigest()[:16]
@@ -187,13 +211,16 @@ def fingerprint_folder(folder: Path) -> str:
 
 def _blocks(path: Path, size: int) -> Iterator[bytes]:
     with path.open("rb") as file:
-        if size <= _WHOLE_BYTES or path.suffix not in _WEIGHTS:
+        if size <= _WHOLE_BYTES:
             while block := file.read(1024**2):
                 yield block
             return
-        header = min(size, max(_BLOCK_BYTES, 8 + int.from_bytes(file.read(8), "little")))
-        file.seek(0)
-        yield file.read(header if path.suffix == ".safetensors" and header <= _WHOLE_BYTES else _BLOCK_BYTES)
+        header = _BLOCK_BYTES
+        if path.suffix == ".safetensors":
+            declared = 8 + int.from_bytes(file.read(8), "little")
+            header = declared if declared <= _WHOLE_BYTES else _BLOCK_BYTES
+            file.seek(0)
+        yield file.read(header)
         for index in range(_N_BLOCKS):
             file.seek((size - _BLOCK_BYTES) * index // (_N_BLOCKS - 1))
             yield file.read(_BLOCK_BYTES)

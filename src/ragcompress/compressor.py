@@ -12,8 +12,8 @@ import copy
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ragcompress.errors import InputError, InputTypeError, OptionError, unknown_name_message
@@ -159,7 +159,9 @@ class Compressor(ABC):
         other.config = change_config(self.config, options)
         if self.spec is not None:
             exclusive = getattr(self.config, "CHOOSE_ONE", ())
-            stale = exclusive if any(name in options for name in exclusive) else ()
+            stale: Collection[str] = exclusive if any(name in options for name in exclusive) else ()
+            if "preset" in options:
+                stale = {field.name for field in fields(self.config)}
             kept = {name: value for name, value in self.spec.options.items() if name not in stale}
             other.spec = replace(self.spec, options=kept | options)
         other._configured()
@@ -206,6 +208,17 @@ class Compressor(ABC):
             if name not in known:
                 raise OptionError(unknown_name_message("option", name, known))
         return cls(**options)
+
+    @classmethod  # noqa: B027 (a backend may have nothing to check)
+    def check_options(cls, **options: Any) -> None:
+        """Check keyword arguments of ``from_pretrained`` as far as that goes without loading anything.
+
+        Args:
+            **options: as for ``ragcompress.load``.
+
+        Raises:
+            OptionError: one does not exist or is out of range.
+        """
 
     @classmethod
     def tiny(cls) -> Self:
@@ -288,7 +301,7 @@ class OfflineCompressor(Compressor):
         Raises:
             InputTypeError: a document has the wrong type.
         """
-        return self._recall([as_document(document, index) for index, document in enumerate(documents)])[1]
+        return self._recall(check_documents(documents))[1]
 
     def _recall(self, documents: Sequence[Document]) -> tuple[list[str], dict[str, Memory]]:
         keys = [self.memory_key(document) for document in documents]
@@ -309,6 +322,7 @@ class OfflineCompressor(Compressor):
         self, queries: Sequence[str], documents: Sequence[Sequence[Document | str]]
     ) -> list[CompressedContext]:
         """Look up the store, encode what is missing, select; see ``Compressor.compress_batch``."""
+        queries = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else queries
         checked = check_inputs(queries, documents, needs_query=self.info.needs_query)
         contexts: list[CompressedContext] = []
         for group in _groups(checked, _MAX_DOCUMENTS_AT_ONCE):
@@ -362,11 +376,15 @@ def check_inputs(
         InputError: a query is empty, or the lengths differ.
         InputTypeError: something has the wrong type; says which.
     """
-    if isinstance(queries, str) or isinstance(documents, (str, Document)):
+    if any(
+        isinstance(each, (str, bytes, Document, Mapping)) or not isinstance(each, Iterable)
+        for each in (queries, documents)
+    ):
         raise InputTypeError(
             "compress_batch expects a list of queries and a list of lists of documents.",
             hint="For a single query call compress.",
         )
+    queries, documents = list(queries), list(documents)
     if len(queries) != len(documents):
         raise InputError(
             f"{len(queries)} queries came with {len(documents)} lists of documents; one list a query is expected."
@@ -377,12 +395,23 @@ def check_inputs(
             raise InputTypeError(f"{place} must be a string, got {type(query).__name__}.")
         if needs_query and not query.strip():
             raise InputError(f"{place} is empty ({query!r}); this compressor keeps what is relevant to a query.")
-    checked = []
-    for each in documents:
-        if isinstance(each, (str, Document)):
-            raise InputTypeError(
-                f"documents is a single {type(each).__name__}; expected a list of documents.",
-                hint="Put it in a list.",
-            )
-        checked.append(tuple(as_document(document, index) for index, document in enumerate(each)))
-    return checked
+    return [check_documents(each) for each in documents]
+
+
+def check_documents(documents: Iterable[Document | str]) -> tuple[Document, ...]:
+    """Check what a caller handed over as a list of documents.
+
+    Args:
+        documents: any iterable of documents or strings.
+
+    Returns:
+        The documents.
+
+    Raises:
+        InputTypeError: it is no list of documents, or one of its members is no document; says which.
+    """
+    if isinstance(documents, (str, bytes, Document, Mapping)) or not isinstance(documents, Iterable):
+        raise InputTypeError(
+            f"documents is a single {type(documents).__name__}; expected a list of documents.", hint="Put it in a list."
+        )
+    return tuple(as_document(document, index) for index, document in enumerate(documents))

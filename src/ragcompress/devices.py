@@ -25,6 +25,8 @@ def pick_device(device: str | None) -> str:
         kind = torch.device(device).type
     except (RuntimeError, TypeError) as error:
         raise OptionError(f"device must be 'cuda', 'cuda:N', 'mps' or 'cpu', got {device!r}.") from error
+    if kind not in ("cuda", "mps", "cpu", "xpu"):
+        raise OptionError(f"device must be 'cuda', 'cuda:N', 'mps' or 'cpu', got {device!r}.")
     absent = (kind == "cuda" and not torch.cuda.is_available()) or (
         kind == "mps" and not torch.backends.mps.is_available()
     )

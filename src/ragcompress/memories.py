@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from ragcompress.errors import OptionError, SpaceMismatchError
+from ragcompress.options import check_range
 from ragcompress.types import Document, Memory
 
 FORMAT_VERSION = 1
@@ -85,8 +86,7 @@ class InMemoryStore:
         Raises:
             OptionError: the limit is below 1.
         """
-        if max_bytes is not None and max_bytes < 1:
-            raise OptionError(f"max_bytes must be at least 1 (or None for no limit), got {max_bytes!r}.")
+        check_range("max_bytes", max_bytes, at_least=1, whole=True)
         self.max_bytes = max_bytes
         self._memories: OrderedDict[str, Memory] = OrderedDict()
         self._n_bytes = 0

@@ -7,6 +7,7 @@ A config class may declare two class attributes: ``PRESETS``, named sets of opti
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import threading
 import uuid
 import weakref
@@ -30,7 +31,7 @@ def build_config(
     Args:
         config_class: a frozen dataclass.
         options: what the caller named; ``preset`` picks one of ``config_class.PRESETS``.
-        defaults: used where neither the caller nor the preset says anything.
+        defaults: used where the caller says nothing; a preset puts itself in their place.
         other_options: names that the caller could have used elsewhere, for the error message.
 
     Returns:
@@ -44,9 +45,10 @@ def build_config(
     preset = options.pop("preset", None)
     presets: Mapping[str, Mapping[str, Any]] = getattr(config_class, "PRESETS", {})
     if preset is not None:
-        if preset not in presets:
+        if not isinstance(preset, str) or preset not in presets:
             raise OptionError(unknown_name_message("preset", preset, sorted(presets)))
-        merged = overlay(config_class, merged, presets[preset])
+        # A preset is a published whole: nothing of an earlier configuration shows through.
+        merged = dict(presets[preset])
     known = [field.name for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
     for name in options:
         if name not in known:
@@ -110,7 +112,7 @@ def check_range(
     kind = "a whole number" if whole else "a number"
     limits = [f"at least {at_least}"] * (at_least is not None) + [f"at most {at_most}"] * (at_most is not None)
     expected = " and ".join([kind, *limits]) if limits else kind
-    right_type = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    right_type = _is_number(value, whole)
     # A NaN fails every comparison, so the range is asked for in the positive.
     if (
         not right_type
@@ -119,6 +121,11 @@ def check_range(
         or not (at_most is None or value <= at_most)
     ):
         raise OptionError(f"{name} must be {expected}, got {value!r}.")
+
+
+def _is_number(value: object, whole: bool) -> bool:
+    """Python's and numpy's numbers, but not their truth values."""
+    return isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:

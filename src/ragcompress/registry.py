@@ -106,6 +106,8 @@ def load(
     """
     backend = find(name)
     device, dtype = _plain(device), _plain(dtype)
+    if checkpoint is not None and not isinstance(checkpoint, (str, Path)):
+        raise OptionError(f"checkpoint must be a path or a hub id, got {type(checkpoint).__name__} {checkpoint!r}.")
     for option, value in (("device", device), ("dtype", dtype), ("revision", revision)):
         if value is not None and not isinstance(value, str):
             raise OptionError(f"{option} must be a string or None, got {type(value).__name__} {value!r}.")

@@ -53,6 +53,9 @@ class SelectionConfig:
         check_range("top_k", self.top_k, at_least=1, whole=True)
         check_range("max_tokens", self.max_tokens, at_least=1, whole=True)
         check_range("threshold", self.threshold)
+        for name in ("top_k", "max_tokens"):  # numpy's whole numbers become Python's, which JSON knows
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, int(getattr(self, name)))
         if isinstance(self.ratio, (int, float)) and 0 < self.ratio < 1:
             raise OptionError(
                 f"ratio is input tokens / kept tokens and must be at least 1, got {self.ratio!r}.",
@@ -168,7 +171,7 @@ def fill(
                 misses = 0
             else:
                 misses += 1
-            if budget <= 0 or misses >= _MAX_MISSES:
+            if budget <= 0 or (taken and misses >= _MAX_MISSES):
                 return taken
     return taken
 

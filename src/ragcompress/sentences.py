@@ -8,6 +8,7 @@ encoder would read to its end is cut.
 
 from __future__ import annotations
 
+import operator
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -236,10 +237,15 @@ def split_sentences(text: str, splitter: Splitter) -> list[Span]:
     """
     spans: list[Span] = []
     previous = 0
-    for index, span in enumerate(splitter(text)):
+    found = splitter(text)
+    if not isinstance(found, Iterable):
+        raise InputError(
+            f"the splitter {splitter_name(splitter)} gave {type(found).__name__}; expected a list of spans."
+        )
+    for index, span in enumerate(found):
         try:
-            start, end = span
-            valid = isinstance(start, int) and isinstance(end, int) and previous <= start <= end <= len(text)
+            start, end = (operator.index(place) for place in span)
+            valid = previous <= start <= end <= len(text)
         except (TypeError, ValueError):
             valid = False
         if not valid:

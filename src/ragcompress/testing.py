@@ -323,13 +323,17 @@ class CompressorContract:
             plain = CompressedContext(context.query, context.documents, texts, layout=context.layout)
             expected = slots + counter(plain.text)
             check(context.n_slots == expected, f"n_slots is {context.n_slots}, the result has {expected}")
-            written = sum(counter(document.text) + counter(document.title or "") for document in context.documents)
+            whole = [
+                f"{document.title}{context.layout.title_separator}{document.text}" if document.title else document.text
+                for document in context.documents
+            ]
+            written = counter(context.layout.document_separator) * (len(whole) - 1) + sum(map(counter, whole))
             check(
-                counter(context.documents[0].text) <= context.n_tokens <= written,
+                counter(context.documents[0].text) <= context.n_tokens <= written + len(whole),
                 f"n_tokens is {context.n_tokens}, the documents have {written} with titles",
             )
             if context.document_tokens:
-                check(sum(context.document_tokens) == context.n_tokens, "document_tokens do not add up to n_tokens")
+                check(sum(context.document_tokens) <= context.n_tokens, "document_tokens are more than n_tokens")
 
     def test_deterministic(self) -> None:
         """Equal inputs give equal outputs."""

@@ -5,6 +5,7 @@ A counter is any callable ``text -> int`` with a ``name``. Nothing here download
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class WordCounter:
         """Count runs of word characters and single other visible characters.
 
         >>> WordCounter()("It's 3.14, isn't it?")
-        11
+        12
         """
         return sum(1 for _ in _WORD.finditer(text))
 
@@ -118,8 +119,19 @@ class CallableCounter:
         self.name = name
 
     def __call__(self, text: str) -> int:
-        """Ask the caller's function."""
-        return int(self._count(text))
+        """Ask the caller's function.
+
+        Raises:
+            OptionError: it gives something else than a number.
+        """
+        length = self._count(text)
+        try:
+            return operator.index(length)
+        except TypeError as error:
+            raise OptionError(
+                f"the token counter {self.name} gave {type(length).__name__}; expected a whole number.",
+                hint="Return the number of tokens, e.g. len(...).",
+            ) from error
 
 
 def private_tokenizer(tokenizer: Any, *, max_length: int | None = None) -> Tokenizer:  # noqa: ANN401 (any HF tokenizer)

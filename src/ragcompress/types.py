@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 HANDLE_START = "<|rc:"
 # One character for one character, so that the offsets of everything behind it stay true.
+# Of an entry without vectors: a store's limit must hold for blank documents, too.
+_ENTRY_BYTES = 512
 _NEUTRAL_START = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}|rc:"
 
 
@@ -173,9 +175,9 @@ class Memory:
 
     @property
     def n_bytes(self) -> int:
-        """Memory that the entry takes, in bytes, spans included (two machine words each)."""
+        """Memory that the entry takes, in bytes: vectors, spans (two machine words each) and what any object takes."""
         vectors = int(self.vectors.numel()) * int(self.vectors.element_size())
-        return vectors + 16 * len(self.spans or ())
+        return vectors + 16 * len(self.spans or ()) + _ENTRY_BYTES
 
     def __eq__(self, other: object) -> bool:
         """Compare by value."""
@@ -210,7 +212,7 @@ class Layout:
             ``"never"``.
         title_separator: between a title and what follows.
         segment_separator: between two segments of one document; None: what stood between them where that was
-            nothing but white space, else one space.
+            nothing but white space, else a line end if there was one, else a space.
         document_separator: between segments of different documents.
     """
 
@@ -381,6 +383,8 @@ def _separator(documents: tuple[Document, ...], before: Segment, after: Segment,
         gap = documents[left.document].text[left.end : right.start]
         if not gap.strip():
             return gap
+        if "\n" in gap:  # lists, headings and paragraphs stay on lines of their own
+            return "\n"
     return " "
 
 
@@ -407,13 +411,19 @@ def as_document(document: Document | str, index: int) -> Document:
     )
 
 
-def copied_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def copied_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """Copy metadata deeply, so that a result never shares state with the caller's objects.
 
     Args:
-        metadata: any mapping.
+        metadata: any mapping; None is an empty one.
 
     Returns:
-        An independent dictionary.
+        An independent dictionary; values that cannot be copied (a lock, a connection) are shared.
     """
-    return copy.deepcopy(dict(metadata))
+    copied = {}
+    for key, value in (metadata or {}).items():
+        try:
+            copied[key] = copy.deepcopy(value)
+        except Exception:  # whatever an object's own copying raises
+            copied[key] = value
+    return copied

@@ -27,6 +27,30 @@ class TestRecompExtractivePerDocument(CompressorContract):
         return tiny("recomp-extractive").with_options(pool="document", ratio=1.5)
 
 
+class TestRecompExtractiveInCharacters(CompressorContract):
+    def make(self):
+        return tiny("recomp-extractive").with_options(top_k=100, token_counter="characters")
+
+
+class TestRecompExtractiveFirstSentences(CompressorContract):
+    def make(self):
+        return tiny("recomp-extractive").with_options(titles="first_sentence", max_tokens=60, splitter="rules")
+
+
+class TestRecompExtractivePaper(CompressorContract):
+    document_order = False
+
+    def make(self):
+        return tiny("recomp-extractive").with_options(preset="paper", top_k=2)
+
+
+class TestRecompExtractiveBergen(CompressorContract):
+    document_order = False
+
+    def make(self):
+        return tiny("recomp-extractive").with_options(preset="bergen")
+
+
 class TestRecompExtractiveBestFirst(CompressorContract):
     document_order = False
 

@@ -91,8 +91,11 @@ def test_a_timeout_of_the_compressors_own_is_not_ours(asynchronous, timeout):
 
 
 def test_wrong_options_are_raised_even_when_failing_open(saved):
-    adapter = rc.Adapter("recomp-extractive", saved, {"tok_k": 4}, on_error="pass_through")
-    with pytest.raises(rc.OptionError, match="'top_k'"):
+    for options in ({"tok_k": 4}, {"top_k": 1, "ratio": 3}, {"preset": ["paper"]}):
+        with pytest.raises(rc.OptionError, match=r"top_k|'paper'"):
+            rc.Adapter("recomp-extractive", saved, options, on_error="pass_through")
+    adapter = rc.Adapter("recomp-extractive", saved, {"device": "cuda:99"}, on_error="pass_through")
+    with pytest.raises(rc.OptionError, match="device"):
         adapter.compress("q", DOCUMENTS)
 
 
@@ -151,6 +154,8 @@ def test_options_that_are_objects_have_no_written_form(saved):
         ({"timeout": 0}, ["timeout"]),
         ({"min_chars": -1}, ["min_chars"]),
         ({"compressor": "recomp-extractive"}, ["compressor", "str"]),
+        ({"options": ["x"]}, ["options", "list"]),
+        ({"options": {"checkpoint": "x"}}, ["checkpoint"]),
         ({"compressor": Scripted(), "options": {"top_k": 3}}, ["either", "with_options"]),
     ],
 )

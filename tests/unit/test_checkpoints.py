@@ -29,11 +29,43 @@ def test_fingerprints_change_with_the_weights(tmp_path, n_bytes):
     assert checkpoints.fingerprint_folder(tmp_path) != before
 
 
+def test_what_an_earlier_visit_left_in_the_cache_is_completed(tmp_path, monkeypatch):
+    """Reading only a configuration leaves a folder that the cache takes for the whole repository."""
+    asked = []
+
+    def snapshot(repository, allow_patterns, local_files_only=False, **options):
+        asked.append((allow_patterns, local_files_only))
+        if not local_files_only:
+            for pattern in allow_patterns:
+                (tmp_path / pattern).write_text("{}")
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    (tmp_path / "config.json").write_text("{}")
+    arguments = {"allow_patterns": ["config.json", "weights.safetensors"], "fallback_patterns": ["weights.bin"]}
+    checkpoints.resolve("owner/name", complete=lambda folder: (folder / "weights.safetensors").exists(), **arguments)
+    assert [local for _, local in asked] == [True, False]
+    asked.clear()
+    checkpoints.resolve("owner/name", complete=lambda folder: (folder / "weights.bin").exists(), **arguments)
+    assert asked == [
+        (["config.json", "weights.safetensors", "weights.bin"], True),
+        (["config.json", "weights.safetensors"], False),
+        (["config.json", "weights.safetensors", "weights.bin"], False),
+    ]
+
+
+def test_fingerprints_cover_what_is_loaded(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    before = checkpoints.fingerprint_folder(tmp_path, ["config.json", "*.safetensors"])
+    (tmp_path / "notes.txt").write_text("x")
+    assert checkpoints.fingerprint_folder(tmp_path, ["config.json", "*.safetensors"]) == before
+    assert checkpoints.fingerprint_folder(tmp_path) != before
+
+
 def test_fingerprints_ignore_place_time_and_documentation(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(b"12345678" * 9)
-    (tmp_path / "two" / "README.md").write_text("hello")
     (tmp_path / "two" / ".cache").mkdir()
     (tmp_path / "two" / ".cache" / "x.json").write_text("{}")
     assert checkpoints.fingerprint_folder(tmp_path / "one") == checkpoints.fingerprint_folder(tmp_path / "two")
@@ -94,6 +126,7 @@ def test_sub_folders_are_found_in_the_cache(tmp_path, monkeypatch):
     assert asked == [
         ("owner/name", {"revision": "abc", "allow_patterns": ["compression-16/*.json"], "local_files_only": True})
     ]
+    assert checkpoints.resolve("owner/name/compression-16", complete=lambda folder: True) == found
     with pytest.raises(rc.CheckpointError, match=r"no folder 'compression-128'.*compression-16"):
         checkpoints.resolve("owner/name/compression-128")
 

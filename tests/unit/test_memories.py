@@ -12,6 +12,7 @@ import ragcompress as rc
 from ragcompress.memories import memory_key
 
 SPACE = "test@1"
+EACH = rc.Memory(torch.ones(0, 4), 0, SPACE).n_bytes
 
 
 def memory(n_rows=1, space=SPACE):
@@ -57,26 +58,32 @@ def test_store_keeps_and_counts():
     store.put({"a": memory(), "b": memory(2)})
     assert store.get(["b", "x", "a", "b"], space=SPACE) == [memory(2), None, memory(), memory(2)]
     assert len(store) == 2
-    assert store.n_bytes == 48
+    assert store.n_bytes == 48 + 2 * EACH
     store.put({"a": memory(3)})
-    assert store.n_bytes == 80
+    assert store.n_bytes == 80 + 2 * EACH
     store.delete(["a", "unknown"])
     assert "a" not in store
-    assert store.n_bytes == 32
+    assert store.n_bytes == 32 + EACH
     assert isinstance(store, rc.MemoryStore)
 
 
 def test_least_recently_used_goes_first():
-    store = rc.InMemoryStore(max_bytes=48)
+    store = rc.InMemoryStore(max_bytes=3 * (16 + EACH))
     store.put({"a": memory(), "b": memory(), "c": memory()})
     store.get(["a"], space=SPACE)
     store.put({"d": memory()})
     assert [key for key in "abcd" if key in store] == ["a", "c", "d"]
-    assert store.n_bytes == 48
+    assert store.n_bytes == 3 * (16 + EACH)
+
+
+def test_blank_documents_fill_a_store_too():
+    store = rc.InMemoryStore(max_bytes=10 * EACH)
+    store.put({str(n): memory(0) for n in range(100)})
+    assert len(store) == 10
 
 
 def test_a_memory_above_the_limit_is_not_kept_and_pushes_nothing_out():
-    store = rc.InMemoryStore(max_bytes=40)
+    store = rc.InMemoryStore(max_bytes=40 + EACH)
     store.put({"a": memory()})
     store.put({"big": memory(10)})
     assert "a" in store
@@ -100,14 +107,14 @@ def test_spaces_are_checked():
         store.get(["a"], space=SPACE)
 
 
-@pytest.mark.parametrize("limit", [0, -1])
+@pytest.mark.parametrize("limit", [0, -1, "1GB", 2.5])
 def test_bad_limits(limit):
     with pytest.raises(rc.OptionError, match="max_bytes"):
         rc.InMemoryStore(max_bytes=limit)
 
 
 def test_threads_leave_the_count_right():
-    store = rc.InMemoryStore(max_bytes=160)
+    store = rc.InMemoryStore(max_bytes=160 + 4 * EACH)
 
     def work(worker):
         for step in range(300):
@@ -120,15 +127,15 @@ def test_threads_leave_the_count_right():
         thread.start()
     for thread in threads:
         thread.join()
-    assert store.n_bytes == sum(each.n_bytes for each in store._memories.values()) <= 160
+    assert store.n_bytes == sum(each.n_bytes for each in store._memories.values()) <= 160 + 4 * EACH
 
 
 def test_pickle():
-    store = rc.InMemoryStore(max_bytes=100)
+    store = rc.InMemoryStore(max_bytes=9999)
     store.put({"a": memory()})
     other = pickle.loads(pickle.dumps(store))
     other.put({"b": memory()})
-    assert (len(store), len(other), other.max_bytes) == (1, 2, 100)
+    assert (len(store), len(other), other.max_bytes) == (1, 2, 9999)
 
 
 def test_named_stores_are_shared_in_the_process():

@@ -66,6 +66,119 @@ def test_max_tokens_holds_for_a_counter_that_does_not_add_up():
     assert count(context.text) <= 60
 
 
+@pytest.mark.parametrize("limit", [{"max_tokens": 5}, {"max_tokens": 20}, {"ratio": 8}, {"ratio": 20}])
+def test_the_ceiling_holds_where_first_sentences_are_titles(limit):
+    compressor = RecompExtractive(tiny_encoder(), RecompExtractiveConfig(titles="first_sentence", **limit))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rc.EmptyResultWarning)
+        context = compressor.compress("what is number 7", LONG)
+    most = limit.get("max_tokens") or context.n_tokens / limit["ratio"]
+    assert context.n_slots <= most
+
+
+def test_presets_leave_nothing_of_each_other_or_of_what_was_before(saved):
+    for one in RecompExtractiveConfig.PRESETS:
+        fresh = rc.load("recomp-extractive", saved, device="cpu", preset=one)
+        for other in RecompExtractiveConfig.PRESETS:
+            changed = rc.load("recomp-extractive", saved, device="cpu", preset=other).with_options(preset=one)
+            assert changed.config == fresh.config, (other, one)
+            assert changed.spec == fresh.spec
+    changed = rc.load("recomp-extractive", saved, device="cpu", top_k=6, order="score").with_options(preset="bergen")
+    assert rc.load("recomp-extractive", saved, **changed.spec.options).config == changed.config
+
+
+def test_a_short_sentence_fits_behind_many_long_ones():
+    documents = ["lighthouse " * 9 + f"{n}." for n in range(200)] + ["Cats eat."]
+    compressor = RecompExtractive(tiny_encoder(), RecompExtractiveConfig(max_tokens=10, splitter="lines"))
+    assert compressor.compress("lighthouse", documents).text == "Cats eat."
+
+
+def test_the_ceiling_is_found_quickly(monkeypatch):
+    """Thousands of short sentences and a counter of characters: the separators alone break the limit."""
+    compressor = RecompExtractive(tiny_encoder(), RecompExtractiveConfig(ratio=1, token_counter="characters"))
+    builds = []
+    original = RecompExtractive._segments
+    monkeypatch.setattr(RecompExtractive, "_segments", lambda *a: builds.append(1) or original(*a))
+    context = compressor.compress("a", ["Ab."] * 1000)
+    assert context.n_slots <= context.n_tokens
+    assert len(builds) < 20
+
+
+def test_a_truncated_query_is_reported():
+    compressor = RecompExtractive(tiny_encoder(), RecompExtractiveConfig(top_k=1))
+    assert compressor.compress("river " * 600, ["A river."]).truncated
+
+
+def test_the_prompts_of_a_folder_are_used(saved):
+    from sentence_transformers import SentenceTransformer
+
+    plain = rc.load("recomp-extractive", saved, device="cpu")
+    prompts = {"prompts": {"query": "moon: ", "document": "river: "}}
+    (saved / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    loaded = rc.load("recomp-extractive", saved, device="cpu")
+    theirs = SentenceTransformer(str(saved), device="cpu")
+    for query, encode in ((True, theirs.encode_query), (False, theirs.encode_document)):
+        expected = encode(["bridge"], convert_to_tensor=True).cpu()
+        assert (loaded.encoder.encode(["bridge"], query=query).vectors - expected).abs().max() < 1e-5
+    assert loaded.memory_key(DOCUMENTS[0]) != plain.memory_key(DOCUMENTS[0])
+
+
+def test_a_saved_copy_has_the_same_keys(saved, tmp_path):
+    loaded = rc.load("recomp-extractive", saved, device="cpu", top_k=2)
+    (saved / "notes.txt").write_text("mine")
+    loaded.save_pretrained(tmp_path / "copy")
+    copied = rc.load("recomp-extractive", tmp_path / "copy", device="cpu")
+    assert copied.memory_key(DOCUMENTS[0]) == loaded.memory_key(DOCUMENTS[0])
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", '{"config": {"no_such": 1, "top_k": 1}}', '{"config": {"top_k": 0}}', "{"]
+)
+def test_broken_settings_files(saved, content):
+    (saved / "ragcompress.json").write_text(content)
+    with pytest.raises(rc.CheckpointError, match=r"ragcompress\.json"):
+        rc.load("recomp-extractive", saved, device="cpu")
+
+
+def test_truncated_dimensions_are_other_vectors(saved):
+    from sentence_transformers import SentenceTransformer
+
+    store = rc.InMemoryStore()
+    whole = RecompExtractive(SentenceTransformer(str(saved), device="cpu"), store=store)
+    cut = RecompExtractive(SentenceTransformer(str(saved), device="cpu", truncate_dim=8), store=store)
+    whole.compress("moon", DOCUMENTS)
+    assert cut.compress("moon", DOCUMENTS).segments
+    assert whole.memory_key(DOCUMENTS[0]) != cut.memory_key(DOCUMENTS[0])
+
+
+def test_special_tokens_are_plain_text_for_a_sentence_transformer_too(saved):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(saved), device="cpu")
+    encoder = RecompExtractive(model).encoder
+    expected = model.encode_document(["cat [ SEP] dog"], convert_to_tensor=True).cpu()
+    assert (encoder.encode(["cat [SEP] dog"]).vectors - expected).abs().max() < 1e-6
+
+
+def test_one_lock_for_one_sentence_transformer(saved):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(saved), device="cpu")
+    one, two = RecompExtractive(model), RecompExtractive(model)
+    assert one.encoder._lock is two.encoder._lock
+    assert one.encoder._lock is not RecompExtractive(SentenceTransformer(str(saved), device="cpu")).encoder._lock
+
+
+def test_a_bag_of_words_will_do():
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import BoW
+
+    model = SentenceTransformer(modules=[BoW(vocab=["bridge", "moon", "river"], cumulative_term_frequency=False)])
+    context = RecompExtractive(model, RecompExtractiveConfig(top_k=1)).compress("moon", DOCUMENTS)
+    assert "moon" in context.text.lower()
+    assert context.counter == "words"
+
+
 def test_nothing_fits_warns():
     compressor = RecompExtractive(tiny_encoder(), RecompExtractiveConfig(max_tokens=1))
     with pytest.warns(rc.EmptyResultWarning, match="no sentence fits into 1 tokens"):
@@ -133,6 +246,27 @@ def test_sentences_of_all_queries_are_encoded_together_and_once():
     sentences, queries = encoder.texts
     assert len(sentences) == 14
     assert queries == list(QUERIES)
+
+
+@pytest.mark.parametrize(
+    "bad", ["one string", b"bytes", {"text": "x"}, rc.Document("x"), None, 5, [b"x"], [{"text": "x"}]]
+)
+def test_things_that_are_no_list_of_documents(bad):
+    compressor = RecompExtractive(tiny_encoder(), store=rc.InMemoryStore())
+    for call in (compressor.remember, lambda documents: compressor.compress("q", documents)):
+        with pytest.raises(rc.InputTypeError, match="documents"):
+            call(bad)
+    with pytest.raises(rc.InputTypeError):
+        compressor.compress_batch(["q"], bad)
+    assert len(compressor.store) == 0
+
+
+def test_generators_are_lists_too():
+    compressor = RecompExtractive(tiny_encoder())
+    expected = compressor.compress("moon", DOCUMENTS)
+    assert same_context(compressor.compress("moon", (document for document in DOCUMENTS)), expected)
+    (found,) = compressor.compress_batch((query for query in ["moon"]), (each for each in [iter(DOCUMENTS)]))
+    assert same_context(found, expected)
 
 
 def test_no_documents_encodes_nothing():
@@ -343,6 +477,9 @@ def test_a_splitter_object_cannot_be_saved(tmp_path):
         ({"layout": {"document_separator": 3}}, ["document_separator", "int"]),
         ({"revision": 5}, ["revision", "int"]),
         ({"dtype": 32}, ["dtype", "string"]),
+        ({"preset": ["paper"]}, ["preset"]),
+        ({"device": "meta"}, ["device", "'meta'"]),
+        ({"token_counter": "encoderr"}, ["'encoderr'", "'encoder'"]),
         ({"top_k": 3, "store": 7}, ["store", "int"]),
     ],
 )

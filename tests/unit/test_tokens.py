@@ -75,6 +75,12 @@ def test_a_name_stays_with_its_object():
     assert unique_name([]) != unique_name([])
 
 
+def test_counters_must_count():
+    counter = rc.get_token_counter(lambda text: text.split())
+    with pytest.raises(rc.OptionError, match="gave list"):
+        counter("a b")
+
+
 @pytest.mark.parametrize("bad", ["word", 3, None, object()])
 def test_bad_counters(bad):
     with pytest.raises(rc.OptionError, match="token"):

@@ -32,7 +32,10 @@ def test_whole_documents_are_written_out_unchanged():
 
 
 def test_gaps_between_distant_segments_are_one_space():
-    assert write_out(DOCUMENTS, (piece(0, 0, 4), piece(0, 11, 17)), rc.Layout("never")) == "One. Three."
+    assert write_out(DOCUMENTS, (piece(0, 0, 4), piece(0, 11, 17)), rc.Layout("never")) == "One.\nThree."
+    documents = (rc.Document("A. B. C."),)
+    ends = tuple(rc.TextSegment(documents[0].text[at : at + 2], (rc.Source(0, at, at + 2),)) for at in (0, 6))
+    assert write_out(documents, ends, rc.Layout()) == "A. C."
     assert write_out(DOCUMENTS, (piece(0, 11, 17), piece(0, 0, 4)), rc.Layout("never")) == "Three. One."
 
 

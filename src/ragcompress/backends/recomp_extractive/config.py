@@ -91,7 +91,10 @@ class RecompExtractiveConfig(SelectionConfig):
                 f"normalize must be True, False or None (as the checkpoint declares), got {self.normalize!r}."
             )
         get_splitter(self.splitter)
-        if self.token_counter != "encoder":
+        counters = ("encoder", "words", "characters")
+        if isinstance(self.token_counter, str):
+            check_choice("token_counter", self.token_counter, counters)
+        else:
             get_token_counter(self.token_counter)
 
     def as_json(self) -> dict[str, Any]:

@@ -7,8 +7,11 @@ brings and leaves its pooling, prompts and limits alone.
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -18,11 +21,12 @@ from ragcompress.checkpoints import fingerprint_tensors
 from ragcompress.errors import OptionError
 from ragcompress.nn.batching import length_buckets, pad
 from ragcompress.nn.pooling import first_token, masked_mean
-from ragcompress.tokens import TokenizerCounter, encodable, private_tokenizer
+from ragcompress.tokens import TokenCounter, TokenizerCounter, WordCounter, encodable, private_tokenizer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from tokenizers import Tokenizer
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from ragcompress.backends.recomp_extractive.onnx_model import OnnxModel
 
@@ -54,7 +58,7 @@ class Encoder(Protocol):
         """Whether the checkpoint declares that its vectors are compared at length one."""
 
     @property
-    def counter(self) -> TokenizerCounter:
+    def counter(self) -> TokenCounter:
         """Counts in the encoder's vocabulary."""
 
     def encode(self, texts: Sequence[str], *, query: bool = False) -> Encoded:
@@ -72,8 +76,11 @@ class SentenceEncoder:
         pooling: str = "mean",
         normalize: bool = False,
         max_length: int | None = None,
-        batch_tokens: int = 2048,
+        batch_tokens: int = 512,
         fingerprint: str | None = None,
+        name: str | None = None,
+        query_prompt: str = "",
+        document_prompt: str = "",
     ) -> None:
         """Take built objects; ``load_encoder`` reads them from a folder.
 
@@ -86,6 +93,9 @@ class SentenceEncoder:
                 not the 100 in its ``sentence_bert_config.json``).
             batch_tokens: padded size of a batch, in tokens.
             fingerprint: of the weights, if it is known already.
+            query_prompt: put in front of every query; RECOMP's checkpoints have none.
+            document_prompt: put in front of every sentence.
+            name: of the model, for the token counter; None: the last part of the tokenizer's.
 
         Raises:
             OptionError: unknown pooling, or a limit that the model cannot read.
@@ -98,15 +108,17 @@ class SentenceEncoder:
         self.pooling = pooling
         self.normalize = normalize
         self.batch_tokens = batch_tokens
+        self.query_prompt = query_prompt
+        self.document_prompt = document_prompt
         self.max_length = _max_length(model, tokenizer, max_length)
         self._engine = private_tokenizer(tokenizer, max_length=self.max_length)
         self._pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
-        weights = fingerprint or fingerprint_tensors(model.state_dict(), model.config.to_json_string())
+        weights = fingerprint or fingerprint_tensors(model.state_dict())
         # The same weights in another number format, on another tokenizer or with another limit give other vectors.
-        settings = f"{weights}|{model.dtype}|{pooling}|{self.max_length}|{self._engine.to_str()}"
-        self.fingerprint = hashlib.sha256(settings.encode()).hexdigest()[:16]
-        name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
-        self.counter = TokenizerCounter(private_tokenizer(tokenizer), name.rstrip("/").rsplit("/", 1)[-1])
+        settings = [weights, _architecture(model.config), model.dtype, pooling, self.max_length]
+        settings += [query_prompt, document_prompt, self._engine.to_str()]
+        self.fingerprint = hashlib.sha256("|".join(map(str, settings)).encode()).hexdigest()[:16]
+        self.counter = TokenizerCounter(private_tokenizer(tokenizer), name or _short_name(tokenizer))
 
     @property
     def device(self) -> torch.device:
@@ -118,7 +130,7 @@ class SentenceEncoder:
 
         Args:
             texts: (n_texts,); equal ones are encoded once, and so get the very same vector.
-            query: ignored: queries and sentences share the weights and take no prefix.
+            query: whether they are queries: they share the weights with sentences, but may have a prompt.
 
         Returns:
             The vectors.
@@ -126,7 +138,8 @@ class SentenceEncoder:
         places = {text: index for index, text in enumerate(dict.fromkeys(texts))}
         if not places:
             return Encoded(torch.zeros(0, self.model.config.hidden_size), [])
-        encodings = self._engine.encode_batch_fast([encodable(text) for text in places])
+        prompt = self.query_prompt if query else self.document_prompt
+        encodings = self._engine.encode_batch_fast([prompt + encodable(text) for text in places])
         rows = [encoding.ids for encoding in encodings]
         vectors = torch.empty(len(rows), self.model.config.hidden_size)
         pool = POOLINGS[self.pooling]
@@ -151,13 +164,17 @@ class SentenceTransformerEncoder:
         """
         self.model = model
         self.normalize = normalize
-        # Its tokenizer keeps truncation and padding as state, which two threads would change under each other.
-        self._lock = threading.Lock()
-        self._engine = private_tokenizer(model.tokenizer)
-        settings = f"{model.max_seq_length}|{model.prompts}|{[str(module) for module in model]}|{self._engine.to_str()}"
+        self._lock = _lock_of(model)
+        self._special = [token for token in getattr(model.tokenizer, "all_special_tokens", ()) if len(token) > 1]
+        self._engine: Tokenizer | None = None
+        with suppress(OptionError):  # a bag of words, say, has none, and reads texts of any length
+            self._engine = private_tokenizer(model.tokenizer)
+        settings = f"{model.max_seq_length}|{model.truncate_dim}|{model.prompts}|{[str(module) for module in model]}"
+        settings += self._engine.to_str() if self._engine is not None else ""
         self.fingerprint = fingerprint_tensors(model.state_dict(), settings)
-        name = str(getattr(model.tokenizer, "name_or_path", "") or type(model.tokenizer).__name__)
-        self.counter = TokenizerCounter(self._engine, name.rstrip("/").rsplit("/", 1)[-1])
+        self.counter: TokenCounter = (
+            TokenizerCounter(self._engine, _short_name(model.tokenizer)) if self._engine is not None else WordCounter()
+        )
 
     def encode(self, texts: Sequence[str], *, query: bool = False) -> Encoded:
         """Encode texts the way the object itself does for queries or documents.
@@ -172,23 +189,43 @@ class SentenceTransformerEncoder:
         places = {text: index for index, text in enumerate(dict.fromkeys(texts))}
         if not places:
             return Encoded(torch.zeros(0, self.model.get_embedding_dimension() or 0), [])
-        clean = [encodable(text) for text in places]
+        clean = [self._harmless(encodable(text)) for text in places]
         encode = self.model.encode_query if query else self.model.encode_document
         with self._lock:
             vectors = encode(clean, convert_to_tensor=True, show_progress_bar=False)
         limit = self.model.max_seq_length or float("inf")
-        lengths = [len(encoding) for encoding in self._engine.encode_batch_fast(clean)]
+        lengths = [0] * len(clean)
+        if self._engine is not None:
+            lengths = [len(encoding) for encoding in self._engine.encode_batch_fast(clean)]
         order = [places[text] for text in texts]
         return Encoded(vectors.float().cpu()[order], [lengths[index] > limit for index in order])
+
+    def _harmless(self, text: str) -> str:
+        """Break special-token strings apart: the object's tokenizer would read them as the tokens themselves."""
+        for token in self._special:
+            if token in text:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the lock, which cannot be pickled."""
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore, with a new lock."""
+        """Restore, with a lock of this process."""
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._lock = _lock_of(self.model)
+
+
+# A tokenizer of transformers keeps truncation and padding as state, which two threads would change under each other;
+# so the lock belongs to the object that the user brought, however many compressors use it.
+_LOCKS: weakref.WeakKeyDictionary[SentenceTransformer, threading.Lock] = weakref.WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
+
+
+def _lock_of(model: SentenceTransformer) -> threading.Lock:
+    with _LOCKS_LOCK:
+        return _LOCKS.setdefault(model, threading.Lock())
 
 
 def as_encoder(encoder: Encoder | SentenceTransformer) -> Encoder:
@@ -215,6 +252,19 @@ def as_encoder(encoder: Encoder | SentenceTransformer) -> Encoder:
         f"got {type(encoder).__name__}.",
         hint="To load one from a path use ragcompress.load('recomp-extractive', path).",
     )
+
+
+def _architecture(config: PretrainedConfig) -> str:
+    """What of a configuration changes a vector; names, versions and the dtype on disk do not."""
+    idle = {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures"}
+    values = {name: value for name, value in config.to_dict().items() if name not in idle}
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def _short_name(tokenizer: object) -> str:
+    """Last part of the path or hub id that a tokenizer was read from."""
+    name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
+    return name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _max_length(model: PreTrainedModel | OnnxModel, tokenizer: PreTrainedTokenizerBase, wanted: int | None) -> int:
