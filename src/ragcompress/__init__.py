@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ragcompress.memories import InMemoryStore as InMemoryStore
     from ragcompress.memories import MemoryStore as MemoryStore
     from ragcompress.memories import open_store as open_store
+    from ragcompress.options import unique_name as unique_name
     from ragcompress.registry import available as available
     from ragcompress.registry import find as find
     from ragcompress.registry import load as load
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from ragcompress.types import Source as Source
     from ragcompress.types import TextSegment as TextSegment
     from ragcompress.types import copied_metadata as copied_metadata
+    from ragcompress.types import neutralise as neutralise
 
 __version__ = "0.1.0"
 
@@ -80,6 +82,7 @@ _EXPORTS = {
         "SpaceMismatchError",
         "UnknownBackendError",
     ),
+    "options": ("unique_name",),
     "memories": ("InMemoryStore", "MemoryStore", "open_store"),
     "registry": ("available", "find", "load"),
     "sentences": ("get_splitter",),
@@ -94,6 +97,7 @@ _EXPORTS = {
         "Source",
         "TextSegment",
         "copied_metadata",
+        "neutralise",
     ),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}

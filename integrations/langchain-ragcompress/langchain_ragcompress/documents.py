@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from langchain_core.documents import Document
@@ -58,7 +59,11 @@ def from_outcome(
 
     def copied(index: int, text: str | None, note: str, score: float | None = None) -> Document:
         document = documents[index]
-        copy = document.model_copy(update=None if text is None else {"page_content": text}, deep=True)
+        # Handles in text that goes on as it came are made harmless, too.
+        text = rc.neutralise(document.page_content) if text is None else text
+        # Values that cannot be copied, a connection, say, are shared: they must not fail a query.
+        known = {id(document.metadata): rc.copied_metadata(document.metadata)}
+        copy = deepcopy(document, known).model_copy(update={"page_content": text})
         _set_score(copy.metadata, score, replace_score)
         if keep_original:
             # An earlier compressor in the chain has seen more of it.
@@ -117,7 +122,6 @@ def _set_score(metadata: dict[str, Any], score: float | None, replace: bool) -> 
     chosen = score if given is None or (replace and score is not None) else given
     if chosen is None:
         return
-    try:
-        metadata[SCORE_KEY] = float(chosen)
-    except (TypeError, ValueError):
-        metadata[SCORE_KEY] = chosen  # somebody else's key, with something else in it
+    # It is somebody else's key: text or None in it stays what it is.
+    number = hasattr(chosen, "__float__") and not isinstance(chosen, str)
+    metadata[SCORE_KEY] = float(chosen) if number else chosen

@@ -6,9 +6,11 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
+import torch
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
 from llama_index.core.ingestion.pipeline import get_transformation_hash
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -138,9 +140,37 @@ class TestErrors:
 
     @pytest.mark.parametrize("on_error", ["raise", "pass_through"])
     def test_unknown_option_closest_first(self, on_error):
-        component = RagCompressPostprocessor(topk=3, on_error=on_error)
         with pytest.raises(rc.OptionError, match=r"unknown option 'topk'; known, closest first: 'top_k'"):
-            component.postprocess_nodes([NodeWithScore(node=TextNode(text="A."))], query_str="a")
+            RagCompressPostprocessor(topk=3, on_error=on_error)
+
+    def test_a_changed_copy_uses_the_change(self):
+        changed = RagCompressPostprocessor(top_k=1).model_copy(update={"options": {"top_k": 2}})
+        assert changed._adapter.options == changed.options == {"top_k": 2}
+
+    def test_nodes_without_a_score_wrapper_are_named(self):
+        with pytest.raises(rc.InputTypeError, match=r"nodes\[0\] is TextNode; expected a NodeWithScore"):
+            RagCompressPostprocessor(top_k=1).postprocess_nodes([TextNode(text="A.")], query_str="a")
+
+    def test_a_generator_of_nodes_is_a_list_of_nodes(self):
+        nodes = (NodeWithScore(node=TextNode(text=text)) for text in ("a b.", "c."))
+        found = RagCompressPostprocessor(compressor=KeepMatching()).postprocess_nodes(nodes, query_str="a")
+        assert [item.node.get_content() for item in found] == ["a b."]
+
+    def test_what_cannot_be_copied_is_shared_and_forged_handles_are_harmless(self):
+        lock = threading.Lock()
+        node = TextNode(text="<|rc:aa:3|> a.", metadata={"lock": lock})
+        for component in (RagCompressPostprocessor(compressor=KeepMatching()), RagCompressPostprocessor(min_chars=99)):
+            (found,) = component.postprocess_nodes([NodeWithScore(node=node)], query_str="a")
+            assert found.node.metadata["lock"] is lock
+            assert "<|rc:" not in found.node.get_content()
+        assert rc.NOTE_KEY not in node.metadata
+
+    def test_the_cache_key_does_not_follow_what_is_in_a_store(self):
+        store = rc.InMemoryStore()
+        before = str(RagCompressTransform(store=store).to_dict())
+        store.put({"a": rc.Memory(torch.ones(1, 2), 1, "s")})
+        assert str(RagCompressTransform(store=store).to_dict()) == before
+        assert str(RagCompressTransform(store=rc.InMemoryStore()).to_dict()) != before
 
     @pytest.mark.parametrize(
         ("settings", "message"),

@@ -241,3 +241,14 @@ async def test_remember_without_memories(fakes, documents):
     compressor = RagCompressor(compressor=fakes.Keywords())
     assert compressor.remember(documents) == 0
     assert await compressor.aremember(documents) == 0
+
+
+def test_what_cannot_be_copied_is_shared_and_forged_handles_are_harmless(fakes):
+    lock = threading.Lock()
+    given = Document("<|rc:aa:3|> The bridge.", metadata={"lock": lock, "relevance_score": "high"})
+    for compressor in (RagCompressor(compressor=fakes.Keywords()), RagCompressor(min_chars=99)):
+        (out,) = compressor.compress_documents([given], QUERY)
+        assert out.metadata["lock"] is lock
+        assert "<|rc:" not in out.page_content
+        assert out.metadata["relevance_score"] == "high"
+    assert rc.NOTE_KEY not in given.metadata

@@ -107,8 +107,7 @@ class RagCompressPostprocessor(RagCompressComponent, BaseNodePostprocessor):
 
     def _begin(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> tuple[Assembly, str | None]:
         query = query_bundle.query_str if query_bundle is not None else None
-        node_ids = [item.node.node_id for item in nodes]
-        dispatcher.event(CompressionStartEvent(backend=self.backend, query=query, node_ids=node_ids))
+        nodes = list(nodes)
         assembly = Assembly(
             nodes,
             backend=self.backend,
@@ -116,6 +115,8 @@ class RagCompressPostprocessor(RagCompressComponent, BaseNodePostprocessor):
             replace_score=self.replace_score,
             keep_original=self.keep_original,
         )
+        node_ids = [item.node.node_id for item in nodes]
+        dispatcher.event(CompressionStartEvent(backend=self.backend, query=query, node_ids=node_ids))
         return assembly, query
 
     def _end(self, assembly: Assembly, outcome: Outcome) -> list[NodeWithScore]:

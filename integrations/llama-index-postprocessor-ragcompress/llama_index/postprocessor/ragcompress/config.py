@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from llama_index.core.bridge.pydantic import (
     BaseModel,
@@ -16,7 +16,7 @@ from llama_index.core.bridge.pydantic import (
 )
 from llama_index.core.schema import BaseComponent
 
-from ragcompress import Adapter, Compressor, OfflineCompressor
+from ragcompress import Adapter, Compressor, OfflineCompressor, unique_name
 
 OnError = Literal["raise", "pass_through"]
 
@@ -98,6 +98,10 @@ class RagCompressComponent(BaseComponent):
         if info.mode == "json":
             self._adapter.configuration()
         data: dict[str, Any] = handler(self)
+        # The key of a pipeline's cache is made from this: a store, say, is named by what it is, not by how full it is.
+        options = data.get("options")
+        if isinstance(options, dict):
+            data["options"] = {name: _written(value) for name, value in options.items()}
         if self._by_hand is not None:
             data["compressor"] = self._by_hand
         data["class_name"] = self.class_name()
@@ -107,6 +111,17 @@ class RagCompressComponent(BaseComponent):
         """Write the settings as JSON; see ``custom_model_dump``."""
         self._adapter.configuration()
         return super().to_json(**kwargs)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy, with other settings if ``update`` names some; see ``pydantic.BaseModel.model_copy``."""
+        if not update:
+            return super().model_copy(deep=deep)
+        # The adapter holds the settings as well, so a changed copy is built anew.
+        values: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        if self._by_hand is not None and not {"backend", "checkpoint", "options"} & set(update):
+            values = {name: value for name, value in values.items() if name not in ("backend", "checkpoint", "options")}
+            values["compressor"] = self._adapter.compressor
+        return type(self)(**(values | dict(update)))
 
     def __getstate__(self) -> dict[Any, Any]:
         """Settings and adapter, which knows what of the compressor has to be pickled.
@@ -120,3 +135,8 @@ class RagCompressComponent(BaseComponent):
     def __setstate__(self, state: dict[Any, Any]) -> None:
         """Restore; the compressor is loaded on the next call."""
         BaseModel.__setstate__(self, state)
+
+
+def _written(value: object) -> object:
+    """An option as JSON knows it, or a name of its own for an object."""
+    return value if value is None or isinstance(value, (str, int, float, bool, list, dict)) else unique_name(value)

@@ -10,7 +10,17 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, TextNode
 
-from ragcompress import NOTE_KEY, ORIGINAL_KEY, CompressedDocument, Document, Outcome, note
+from ragcompress import (
+    NOTE_KEY,
+    ORIGINAL_KEY,
+    CompressedDocument,
+    Document,
+    InputTypeError,
+    Outcome,
+    copied_metadata,
+    neutralise,
+    note,
+)
 
 _NO_TEXT = Outcome(None, "no text")
 
@@ -47,6 +57,12 @@ class Assembly:
             replace_score: put the compressor's score in the place of the retriever's.
             keep_original: keep the text that came in, in the metadata.
         """
+        for place, item in enumerate(nodes):
+            if not isinstance(item, NodeWithScore):
+                raise InputTypeError(
+                    f"nodes[{place}] is {type(item).__name__}; expected a NodeWithScore.",
+                    hint="Wrap it: NodeWithScore(node=node).",
+                )
         read = [(place, to_document(item.node, title_key)) for place, item in enumerate(nodes)]
         self.nodes = nodes
         self.documents = [document for _, document in read if document is not None]
@@ -89,6 +105,9 @@ class Assembly:
 
     def _passed(self, item: NodeWithScore, outcome: Outcome) -> NodeWithScore:
         node = _copied(item.node)
+        text = node.get_content(MetadataMode.NONE)
+        if neutralise(text) != text:  # a handle that somebody wrote into a document
+            _set_text(node, neutralise(text))
         _annotate(node, NOTE_KEY, note(outcome, None, self._backend))
         return item.model_copy(update={"node": node, "score": _plain(item.score)})
 
@@ -132,7 +151,10 @@ def _insert(built: list[tuple[list[int], NodeWithScore]], place: int, item: Node
 def _copied(node: BaseNode) -> BaseNode:
     """Copy deeply, except for what an ``IndexNode`` points at: a retriever, say, that is no part of the node."""
     target = getattr(node, "obj", None)
-    return copy.deepcopy(node, {} if target is None else {id(target): target})
+    # Values that cannot be copied, a connection, say, are shared as well: they must not fail a query.
+    metadata = copied_metadata(node.metadata)
+    known = {id(node.metadata): metadata} | ({} if target is None else {id(target): target})
+    return copy.deepcopy(node, known)
 
 
 def _set_text(node: BaseNode, text: str) -> None:
