@@ -83,7 +83,14 @@ def _bytes(name: str) -> bytes:
         raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
+# First bytes of formats that some encodings would take for text.
+_NOT_TEXT = {b"%PDF": "a PDF (pdftotext converts it)", b"PK\x03\x04": "a ZIP archive or an Office document"}
+
+
 def _decode(content: bytes, shown: str, encoding: str) -> str:
+    for start, kind in _NOT_TEXT.items():
+        if content.startswith(start):
+            raise InputError(f"{shown} is {kind}; text, Markdown or JSON Lines is expected.", hint="Convert it first.")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:

@@ -145,3 +145,12 @@ def test_paths_that_are_no_files(tmp_path):
         read_files(["a\0b"])
     with pytest.raises(OptionError, match="unknown encoding 'utf-9'"):
         read_files([], encoding="utf-9")
+
+
+@pytest.mark.parametrize(("content", "kind"), [(b"%PDF-1.7 text", "PDF"), (b"PK\x03\x04rest", "ZIP")])
+def test_formats_that_look_like_text_are_named(tmp_path, content, kind):
+    path = tmp_path / "file.txt"
+    path.write_bytes(content)
+    for encoding in ("utf-8", "latin-1"):
+        with pytest.raises(InputError, match=kind):
+            read_files([path], encoding=encoding)

@@ -1,0 +1,418 @@
+"""Write the tables of results into benchmarks/README.md and the root README.md, between markers.
+
+python benchmarks/tables.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+Results = Mapping[str, Mapping[str, Any]]
+
+
+def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """Read all results.
+
+    Args:
+        folder: of the JSON files.
+
+    Returns:
+        By name of the experiment, sorted.
+    """
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Write a Markdown table.
+
+    >>> print(table(["name", "value"], [["a", "1"]]))
+    | name | value |
+    |---|---:|
+    | a | 1 |
+
+    Args:
+        header: names of the columns; the first is set left, the others right.
+        rows: as long as the header.
+
+    Returns:
+        Markdown without a final line break.
+    """
+    rule = "|---|" + "---:|" * (len(header) - 1)
+    return "\n".join(["| " + " | ".join(header) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number with so many significant digits, never as a power of ten.
+
+    >>> number(0.81234), number(123.4), number(1536.0), number(0.0), number(0.3)
+    ('0.812', '123', '1536', '0', '0.3')
+
+    Args:
+        value: any.
+        digits: significant ones.
+
+    Returns:
+        The text.
+    """
+    return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
+def share(value: float) -> str:
+    """Write a number between 0 and 1.
+
+    >>> share(0.4567), share(1.0)
+    ('.457', '1.000')
+
+    Args:
+        value: any.
+
+    Returns:
+        The text.
+    """
+    return f"{value:.3f}".removeprefix("0") if value >= 0 else "-" + share(-value)
+
+
+def ends(interval: list[float]) -> str:
+    """Write a 95 % interval.
+
+    >>> ends([0.4, 0.5])
+    '[.400, .500]'
+
+    Args:
+        interval: its ends.
+
+    Returns:
+        The text.
+    """
+    return f"[{share(interval[0])}, {share(interval[1])}]"
+
+
+def target_line(target: Mapping[str, Any]) -> str:
+    """Write a requirement and what came out in one line.
+
+    Args:
+        target: see ``measures.common.target``.
+
+    Returns:
+        The text.
+    """
+    sign = "<=" if target["at_most"] else ">="
+    verdict = "reached" if target["reached"] else "NOT REACHED"
+    return f"{target['name']}: {number(target['value'])} {target['unit']} (asked: {sign} {target['limit']:g}) {verdict}"
+
+
+def targets_table(results: Results) -> str:
+    """All requirements with what came out.
+
+    Args:
+        results: by experiment.
+
+    Returns:
+        Markdown.
+    """
+    rows = []
+    for each in results.values():
+        for target in each["results"]["targets"]:
+            sign = "≤" if target["at_most"] else "≥"
+            reached = "yes" if target["reached"] else "**no**"
+            value = f"{number(target['value'])} {target['unit']}"
+            rows.append([target["name"], value, f"{sign} {target['limit']:g} {target['unit']}", reached])
+    return table(["measured", "value", "asked for", "reached"], rows)
+
+
+def quality_table(result: Mapping[str, Any]) -> str:
+    """All variants of one quality experiment.
+
+    Args:
+        result: of the experiment.
+
+    Returns:
+        Markdown.
+    """
+    header = ["", "sentences", "recall", "95 %", "precision", "95 %", "every gold sentence", "tokens", "characters",
+              "recall of default minus this"]  # fmt: skip
+    rows = []
+    for name, by_k in result["results"]["variants"].items():
+        for k, each in by_k.items():
+            difference = (
+                f"{share(each['default_recall_minus_this'])} {ends(each['default_recall_minus_this_interval'])}"
+            )
+            rows.append([
+                f"{name}, {k}", number(each["sentences"]), share(each["recall"]), ends(each["recall_interval"]),
+                share(each["precision"]), ends(each["precision_interval"]), share(each["all_gold"]),
+                share(each["tokens"]), share(each["characters"]), "" if name == "default" else difference,
+            ])  # fmt: skip
+    return table(header, rows)
+
+
+def optimizer_lines(result: Mapping[str, Any]) -> list[str]:
+    """What has to be said about how the peer was cut.
+
+    Args:
+        result: of a quality experiment.
+
+    Returns:
+        Lines of Markdown.
+    """
+    lines = []
+    default = result["results"]["variants"]["default"]
+    ours = ", ".join(number(each["sentence_tokens"]) for each in default.values())
+    for name, note in result["results"]["optimizers"].items():
+        least = note["least_sentence_tokens_unrepaired"]
+        missed = [k for k, each in note.items() if isinstance(each, dict) and not each["matched"]]
+        if missed:
+            where = ", ".join(missed)
+            lines.append(f"* {name}: no cut keeps as few tokens as ours at {where} sentences; its nearest is shown.")
+        if least is not None:
+            at_least = f"without our repair it keeps at least {number(least)} tokens a question at any percentile"
+            lines.append(f"* {name}: {at_least} (ours above: {ours}).")
+    return lines
+
+
+def as_it_is_table(result: Mapping[str, Any]) -> str:
+    """The peer without our repair, and ours with as many tokens.
+
+    Args:
+        result: of a quality experiment.
+
+    Returns:
+        Markdown; an empty string where it was not measured.
+    """
+    header = ["SentenceEmbeddingOptimizer as it is", "tokens", "its recall", "95 %", "our recall", "95 %", "difference",
+              "its precision", "ours"]  # fmt: skip
+    rows = []
+    for name, each in result["results"]["as_it_is"].items():
+        theirs, ours = each["optimizer"], each["ragcompress"]
+        difference = theirs["default_recall_minus_this"], theirs["default_recall_minus_this_interval"]
+        rows.append([
+            name, number(theirs["sentence_tokens"]), share(theirs["recall"]), ends(theirs["recall_interval"]),
+            share(ours["recall"]), ends(ours["recall_interval"]), f"{share(difference[0])} {ends(difference[1])}",
+            share(theirs["precision"]), share(ours["precision"]),
+        ])  # fmt: skip
+    return table(header, rows) if rows else ""
+
+
+def speed_tables(results: Results) -> list[str]:
+    """Times of the cold, warm and peer experiments.
+
+    Args:
+        results: by experiment.
+
+    Returns:
+        Markdown blocks.
+    """
+    blocks = []
+    for name, result in results.items():
+        values = result["results"]
+        if result["benchmark"] in ("cold", "warm"):
+            ratios = values.get("over_bare") or {"compress": values["over_query_alone"]}
+            rows = [
+                [key, number(each), _ratio(ratios[key]) if key in ratios else ""]
+                for key, each in values["milliseconds"].items()
+            ]
+            blocks += [f"#### {name}", table(["", "ms a question (median)", "ratio"], rows)]
+        if result["benchmark"] == "peers":
+            for peer, each in values["peers"].items():
+                rows = [
+                    [peer if key == "peer" else key, number(took), _ratio(each["faster"][key]) if key != "peer" else ""]
+                    for key, took in each["milliseconds"].items()
+                ]
+                kept = (
+                    f"{number(each['documents_per_question'])} documents a question; sentences kept: "
+                    f"{number(each['kept_by_peer'])} by the peer, {number(each['kept_by_ragcompress'])} by ours."
+                )
+                blocks += [f"#### {name}: {peer}", kept, table(["", "ms a question (median)", "faster"], rows)]
+    return blocks
+
+
+def _ratio(ratio: Mapping[str, Any]) -> str:
+    low, high = ratio["interval"]
+    return f"{ratio['value']:.2f} [{low:.2f}, {high:.2f}] x"
+
+
+def other_tables(results: Results) -> list[str]:
+    """Memory, startup and batch sizes.
+
+    Args:
+        results: by experiment.
+
+    Returns:
+        Markdown blocks.
+    """
+    blocks = []
+    for name, result in results.items():
+        values = result["results"]
+        if result["benchmark"] == "memory":
+            queries = [str(each) for each in result["options"]["queries"]]
+            rows = [
+                [
+                    label,
+                    number(values[key]["before_mib"], 4),
+                    *(number(values[key]["peak_mib"][each], 4) for each in queries),
+                    number(values[key]["growth_kib_per_query"]),
+                ]
+                for key, label in (("no_store", "without a store"), ("store", "with a store"))
+            ]
+            header = ["peak, MiB", "before", *(f"{each} queries" for each in queries), "growth, KiB a query"]
+            blocks += [f"#### {name}", table(header, rows)]
+        if result["benchmark"] == "startup":
+            rows = [[key, f"{each * 1000:.0f}"] for key, each in values["seconds"].items()]
+            rows.append(["import, measured inside", f"{values['import_inside_seconds'] * 1000:.0f}"])
+            blocks += [f"#### {name}", table(["fresh process", "ms (median)"], rows)]
+        if result["benchmark"] == "batching":
+            rows = [
+                [key, number(each["many_documents"]), number(each["one_query"])]
+                for key, each in values["sentences_per_second"].items()
+            ]
+            header = ["format, batch_tokens", "sentences/s, many documents", "sentences/s, one question at a time"]
+            blocks += [f"#### {name}", table(header, rows)]
+    return blocks
+
+
+def machine_line(results: Results) -> str:
+    """Where and with what it was measured.
+
+    Args:
+        results: by experiment.
+
+    Returns:
+        A sentence for each different setting.
+    """
+    lines = []
+    for each in results.values():
+        environment = each["environment"]
+        hardware, libraries = environment["hardware"], environment["libraries"]
+        line = (
+            f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']:.0f} GiB; Python "
+            f"{environment['python']}, torch {libraries['torch']}, transformers {libraries['transformers']}, "
+            f"sentence-transformers {libraries['sentence-transformers']}; {environment['date']}."
+        )
+        if line not in lines:
+            lines.append(line)
+    return "\n\n".join(lines)
+
+
+def full(results: Results) -> str:
+    """Everything, for benchmarks/README.md.
+
+    Args:
+        results: by experiment.
+
+    Returns:
+        Markdown; an empty string without results.
+    """
+    if not results:
+        return ""
+    blocks = [machine_line(results), "### Requirements", targets_table(results), "### Time", *speed_tables(results)]
+    blocks += ["### Memory, startup, batches", *other_tables(results)]
+    for name, result in results.items():
+        if result["benchmark"] == "quality":
+            values = result["results"]
+            blocks += [
+                f"### {name}",
+                f"{values['questions']} questions, {number(values['passages_per_question'])} passages and "
+                f"{number(values['sentences_per_question'])} sentences each.",
+                quality_table(result),
+                "\n".join(optimizer_lines(result)),
+                as_it_is_table(result),
+            ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def summary(results: Results) -> str:
+    """The few numbers for the root README.md.
+
+    Args:
+        results: by experiment.
+
+    Returns:
+        Markdown; an empty string without results.
+    """
+    if not results:
+        return ""
+    rows, peer_rows = [], []
+    for result in results.values():
+        if result["benchmark"] != "quality":
+            continue
+        dataset = result["data"]["name"]
+        variants = result["results"]["variants"]
+        # At so few tokens a percentile is no fair match (see benchmarks/README.md): it stands in the second table.
+        cuts = [name for name in result["results"]["optimizers"] if "percentile" not in name]
+        for name, each in result["results"]["as_it_is"].items():
+            theirs, ours = each["optimizer"], each["ragcompress"]
+            recalls = [f"{share(one['recall'])} {ends(one['recall_interval'])}" for one in (theirs, ours)]
+            peer_rows.append([f"{dataset.removesuffix('.dev')}: {name}", number(theirs["sentence_tokens"]), *recalls])
+        for name in ("default", *cuts, "first sentences", "random sentences"):
+            cells = [f"{share(each['recall'])} / {share(each['tokens'])}" for each in variants[name].values()]
+            label = "ragcompress" if name == "default" else name
+            rows.append([f"{dataset.removesuffix('.dev')}: {label}", *cells])
+    blocks = [targets_table(results)]
+    if rows:
+        ks = next(r for r in results.values() if r["benchmark"] == "quality")["options"]["top_k"]
+        blocks += [
+            "Share of the supporting sentences kept / share of tokens that go into the prompt, MiniLM, all questions:",
+            table(["", *(f"top {k}" for k in ks)], rows),
+        ]
+    if peer_rows:
+        blocks += [
+            "LlamaIndex's `SentenceEmbeddingOptimizer` by its percentile, and ours cut to as many tokens:",
+            table(["", "tokens kept", "its recall", "our recall"], peer_rows),
+        ]
+    blocks.append(f"Measured on: {machine_line(results)}")
+    return "\n\n".join(blocks)
+
+
+def fill(text: str, block: str) -> str:
+    r"""Replace what stands between the markers.
+
+    >>> fill(f"a {BEGIN} old {END} b", "new") == f"a {BEGIN}\nnew\n{END} b"
+    True
+
+    Args:
+        text: of a file.
+        block: what is to stand there.
+
+    Returns:
+        The new text; the same without markers.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{block}\n{END}{after}" if begin and end else text
+
+
+def pages(results: Results) -> dict[Path, str]:
+    """Which file gets which block.
+
+    Args:
+        results: by experiment.
+
+    Returns:
+        Paths and Markdown.
+    """
+    return {HERE / "README.md": full(results), HERE.parent / "README.md": summary(results)}
+
+
+def main() -> int:
+    """Write the tables.
+
+    Returns:
+        Exit status.
+    """
+    for path, block in pages(read_results()).items():
+        if path.is_file() and block:
+            old = path.read_text(encoding="utf-8")
+            new = fill(old, block)
+            if new != old:
+                path.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
