@@ -7,6 +7,9 @@ LLAMA_INDEX := integrations/llama-index-postprocessor-ragcompress
 LANGCHAIN := integrations/langchain-ragcompress
 PROJECTS := pyproject.toml constraints.txt $(LLAMA_INDEX)/pyproject.toml $(LANGCHAIN)/pyproject.toml
 
+# Threads that wait must not spin: beside other work on few cores that costs several times the run time.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: demo test install check lint types docs bench clean
 
 demo: $(VENV)/.demo
