@@ -70,8 +70,9 @@ def limited(options: Any, limit: int | None) -> Any:  # noqa: ANN401 (the benchm
         if hasattr(options, name):
             given = getattr(options, name)
             changes[name] = most if given is None else min(given, most)
-    if hasattr(options, "queries"):
-        changes["queries"] = (limit, 2 * limit)
+    for name in ("queries", "stored_queries"):
+        if hasattr(options, name):
+            changes[name] = (limit, 2 * limit)
     return dataclasses.replace(options, **changes)
 
 

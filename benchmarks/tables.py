@@ -250,17 +250,14 @@ def other_tables(results: Results) -> list[str]:
     for name, result in results.items():
         values = result["results"]
         if result["benchmark"] == "memory":
-            queries = [str(each) for each in result["options"]["queries"]]
-            rows = [
-                [
-                    label,
-                    number(values[key]["before_mib"], 4),
-                    *(number(values[key]["peak_mib"][each], 4) for each in queries),
-                    number(values[key]["growth_kib_per_query"]),
-                ]
-                for key, label in (("no_store", "without a store"), ("store", "with a store"))
-            ]
-            header = ["peak, MiB", "before", *(f"{each} queries" for each in queries), "growth, KiB a query"]
+            rows = []
+            for key, label in (("no_store", "without a store"), ("store", "with a store")):
+                each = values[key]
+                for queries, peak in each["peak_mib"].items():
+                    peaks = each["all_peaks_mib"][queries]
+                    spread = f"{number(min(peaks), 4)} to {number(max(peaks), 4)}"
+                    rows.append([f"{label}, {queries} queries", number(each["before_mib"], 4), number(peak, 4), spread])
+            header = ["MiB", "after one query", "peak (median)", "peak (least to most)"]
             blocks += [f"#### {name}", table(header, rows)]
         if result["benchmark"] == "startup":
             rows = [[key, f"{each * 1000:.0f}"] for key, each in values["seconds"].items()]
