@@ -66,7 +66,8 @@ def limited(options: Any, limit: int | None) -> Any:  # noqa: ANN401 (the benchm
     if limit is None:
         return options
     changes: dict[str, Any] = {}
-    for name, most in (("questions", limit), ("singles", limit), ("rounds", 2), ("distinct", limit)):
+    for name, most in (("questions", limit), ("singles", limit), ("rounds", 2), ("distinct", limit),
+                       ("documents", 100 * limit), ("sized", 100)):  # fmt: skip
         if hasattr(options, name):
             given = getattr(options, name)
             changes[name] = most if given is None else min(given, most)

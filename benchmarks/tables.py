@@ -238,7 +238,7 @@ def _ratio(ratio: Mapping[str, Any]) -> str:
 
 
 def other_tables(results: Results) -> list[str]:
-    """Memory, startup and batch sizes.
+    """Memory, startup, batch sizes and the persistent store.
 
     Args:
         results: by experiment.
@@ -270,7 +270,44 @@ def other_tables(results: Results) -> list[str]:
             ]
             header = ["format, batch_tokens", "sentences/s, many documents", "sentences/s, one question at a time"]
             blocks += [f"#### {name}", table(header, rows)]
+        if result["benchmark"] == "store":
+            blocks += [f"#### {name}", *store_tables(result)]
     return blocks
+
+
+def store_tables(result: Mapping[str, Any]) -> list[str]:
+    """Times and sizes of the persistent store.
+
+    Args:
+        result: of its experiment.
+
+    Returns:
+        Markdown blocks.
+    """
+    values, options = result["results"], result["options"]
+    get, put = values["get"], values["put_milliseconds_per_document"]
+    header = [f"{options['documents']} documents of {options['slots']} x {options['width']}"]
+    header += [f"ms for {n_keys} key{'s' * (n_keys != '1')}" for n_keys in get] + ["ms to put one"]
+    rows = []
+    for label in put:
+        cells = []
+        for each in get.values():
+            ratio = each["over_safetensors_files"].get(label)
+            cells.append(number(each["milliseconds"][label]) + (f" ({ratio['value']:.2f} x)" if ratio else ""))
+        rows.append([label, *cells, number(put[label])])
+    sizes = [
+        [size, *(f"{each:.0f}" for each in by_label.values())]
+        for size, by_label in values["bytes_per_document"].items()
+    ]
+    error = values["int8_relative_error"]
+    return [
+        table(header, rows),
+        f"In brackets: over reading one safetensors file a document. Put {options['put']} documents at a time, which "
+        "leaves as many pieces; compacted, they are one. The page cache is warm.",
+        table(["bytes a document", *next(iter(values["bytes_per_document"].values()))], sizes),
+        f"int8 of Gaussian vectors: relative error {number(error['mean'])} on average, "
+        f"{number(error['largest of 1000 vectors'])} at most.",
+    ]
 
 
 def machine_line(results: Results) -> str:

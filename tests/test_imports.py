@@ -17,13 +17,17 @@ FRAMEWORKS = {
     "haystack",
     "dspy",
 }
-HEAVY = {"torch", "transformers", "sentence_transformers", "peft", "numpy", "tokenizers", "huggingface_hub", "punkt"}
+HEAVY = {
+    "torch", "transformers", "sentence_transformers", "peft", "numpy", "tokenizers", "huggingface_hub", "punkt",
+    "lancedb", "pyarrow",
+}  # fmt: skip
 # Modules that `import ragcompress`, the registry or the command line's --help load.
 LIGHT = [
     "__init__", "__main__", "adapter", "cli", "checkpoints", "compressor", "devices", "errors", "html", "memories",
     "options", "reading", "registry", "selection", "sentences", "testing", "tiny", "tokens", "types",
     "backends/__init__", "backends/recomp_extractive/__init__", "backends/recomp_extractive/compressor",
     "backends/recomp_extractive/config", "backends/recomp_extractive/_checkpoint",
+    "stores/__init__", "stores/lancedb", "stores/opening", "stores/rows",
 ]  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -63,6 +67,14 @@ def test_bricks_know_only_torch(path):
     allowed = {"torch", *sys.stdlib_module_names}
     for name in imports(path):
         assert name.split(".")[0] in allowed or name.startswith("ragcompress.nn"), name
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "stores").glob("*.py")), ids=name_of)
+def test_stores_know_memories_and_what_keeps_them(path):
+    ours = {f"ragcompress.{name}" for name in ("memories", "types", "errors", "options")}
+    for name in imports(path):
+        known = name in ours or name.startswith("ragcompress.stores")
+        assert known or name.split(".")[0] in {"lancedb", "pyarrow", "torch", *sys.stdlib_module_names}, name
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if name_of(path) in ("types", "errors")], ids=name_of)

@@ -3,7 +3,7 @@
 from importlib import import_module
 from types import ModuleType
 
-NAMES = ("cold", "peers", "warm", "memory", "startup", "quality", "batching")
+NAMES = ("cold", "peers", "warm", "memory", "startup", "quality", "batching", "store")
 
 
 def find(name: str) -> ModuleType:

@@ -9,13 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ragcompress.errors import OptionError, SpaceMismatchError
+from ragcompress.errors import InputError, InputTypeError, MemoryNotFoundError, OptionError, SpaceMismatchError
 from ragcompress.options import check_range
 from ragcompress.types import Document, Memory
+
+if TYPE_CHECKING:
+    from ragcompress.stores.lancedb import LanceDBStore
 
 FORMAT_VERSION = 1
 # 32 hexadecimal digits: short enough for a prompt, and no two of 10^15 documents meet (chance about 10^-9).
@@ -58,7 +62,11 @@ class MemoryStore(Protocol):
         """
 
     def put(self, memories: Mapping[str, Memory]) -> None:
-        """Keep several memories, each under its key; what is there already is replaced."""
+        """Keep several memories, each under its key; what is there already is replaced.
+
+        Raises:
+            InputError: a memory cannot be kept (see ``check_memory``); then nothing is written.
+        """
 
     def delete(self, keys: Iterable[str]) -> None:
         """Forget several memories; unknown keys are ignored."""
@@ -109,7 +117,9 @@ class InMemoryStore:
         return found
 
     def put(self, memories: Mapping[str, Memory]) -> None:
-        """Keep several memories; the least recently used ones make room."""
+        """Keep several memories; the least recently used ones make room. See ``MemoryStore.put``."""
+        for key, memory in memories.items():
+            check_memory(key, memory)
         with self._lock:
             for key, memory in memories.items():
                 self._drop(key)
@@ -173,29 +183,108 @@ def check_space(key: str, memory: Memory, space: str) -> None:
         )
 
 
+def check_memory(key: str, memory: Memory) -> None:
+    """Refuse what would only surface when a reader or a scorer uses it: every store calls this before it writes.
+
+    How many spans there are is left to the backends: one a row, one a chunk, or one more for a sentence without a row.
+
+    Args:
+        key: under which it is to be kept.
+        memory: what is to be kept.
+
+    Raises:
+        InputTypeError: it is no memory.
+        InputError: its vectors are not two-dimensional or hold NaN or infinity, or a span ends before it begins.
+    """
+    if not isinstance(memory, Memory):
+        raise InputTypeError(f"what is to be kept under {key} must be a Memory, got {type(memory).__name__}.")
+    if memory.vectors.dim() != 2:
+        raise InputError(
+            f"the vectors under {key} have the shape {tuple(memory.vectors.shape)}; expected (n_vectors, width)."
+        )
+    finite = memory.vectors.isfinite()
+    if not bool(finite.all()):
+        bad = int((~finite).any(dim=1).sum())
+        raise InputError(
+            f"the vectors under {key} hold NaN or infinity, in {bad} of {len(finite)} rows; nothing was kept.",
+            hint="The model overflows in this number format; try dtype='bfloat16' or 'float32'.",
+        )
+    for start, end in memory.spans or ():
+        if not 0 <= start <= end:
+            raise InputError(f"the memory under {key} has the span ({start}, {end}); expected 0 <= start <= end.")
+
+
+def fetch(store: MemoryStore, keys: Sequence[str], *, space: str) -> list[Memory]:
+    """Fetch memories that have to be there.
+
+    Args:
+        store: where they are kept.
+        keys: any number, repeats allowed.
+        space: the embedding space that the caller can use.
+
+    Returns:
+        One memory a key.
+
+    Raises:
+        MemoryNotFoundError: nothing is kept under one or more of the keys; says which.
+        SpaceMismatchError: a memory under one of the keys belongs to another space.
+    """
+    keys = list(keys)
+    memories = store.get(keys, space=space)
+    found = [memory for memory in memories if memory is not None]
+    if len(found) < len(keys):
+        missing = list(dict.fromkeys(key for key, memory in zip(keys, memories, strict=True) if memory is None))
+        listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise MemoryNotFoundError(
+            f"{store!r} holds nothing under {listed}.",
+            hint="Call remember() on the documents with the same compressor and store, or pass store= the one that "
+            "has them.",
+        )
+    return found
+
+
 _NAMED_STORES: dict[str, InMemoryStore] = {}
+# Weak: a store that nobody uses any more is closed, and one made anew at the same place is opened anew.
+_PERSISTENT_STORES: weakref.WeakValueDictionary[str, LanceDBStore] = weakref.WeakValueDictionary()
 _NAMED_STORES_LOCK = threading.Lock()
+_PERSISTENT = ("lancedb", "s3", "gs", "az")
 
 
 def open_store(location: str | MemoryStore) -> MemoryStore:
     """Turn an option into a store.
 
     Args:
-        location: a store, which is returned as it is, or ``"memory://NAME"``: the store of that name in this process,
-            made on first use, so that components built from plain configuration can share one.
+        location: a store, which is returned as it is; ``"memory://NAME"``: the store of that name in this process,
+            made on first use, so that components built from plain configuration can share one;
+            ``"lancedb://FOLDER"`` (three slashes begin an absolute path), ``"s3://..."``, ``"gs://..."`` or
+            ``"az://..."``: a ``LanceDBStore``, of which there is one for each location while it is in use.
 
     Returns:
         The store.
 
     Raises:
-        OptionError: no kind of store has such an address.
+        OptionError: no kind of store has such an address, or none can be made there.
+        InputError: what is there cannot be read.
+        MissingExtraError: lancedb is not installed.
     """
     if not isinstance(location, str):
         if isinstance(location, MemoryStore):
             return location
         raise OptionError(f"store must be a MemoryStore or an address, got {type(location).__name__}.")
     scheme, separator, name = location.partition("://")
-    if not separator or scheme != "memory" or not name:
-        raise OptionError(f"no store has the address {location!r}.", hint="Known: 'memory://NAME'.")
+    if not separator or scheme not in ("memory", *_PERSISTENT) or not name:
+        raise OptionError(
+            f"no store has the address {location!r}.",
+            hint="Known: 'memory://NAME', 'lancedb://FOLDER', 's3://...', 'gs://...', 'az://...'.",
+        )
     with _NAMED_STORES_LOCK:
-        return _NAMED_STORES.setdefault(name, InMemoryStore())
+        if scheme == "memory":
+            return _NAMED_STORES.setdefault(name, InMemoryStore())
+        from ragcompress.stores.lancedb import LanceDBStore
+        from ragcompress.stores.opening import check_location
+
+        place = check_location(location)
+        store = _PERSISTENT_STORES.get(place)
+        if store is None:
+            store = _PERSISTENT_STORES[place] = LanceDBStore(place)
+        return store

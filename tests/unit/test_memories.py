@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ragcompress as rc
-from ragcompress.memories import memory_key
+from ragcompress.memories import fetch, memory_key
 
 SPACE = "test@1"
 EACH = rc.Memory(torch.ones(0, 4), 0, SPACE).n_bytes
@@ -145,7 +145,40 @@ def test_named_stores_are_shared_in_the_process():
     assert rc.open_store(own) is own
 
 
-@pytest.mark.parametrize("bad", ["memory://", "memory", "lance:/x", "", 3])
+@pytest.mark.parametrize("bad", ["memory://", "memory", "lance:/x", "lancedb://", "s3://", "http://x", "", 3])
 def test_unknown_addresses(bad):
     with pytest.raises(rc.OptionError, match="store"):
         rc.open_store(bad)
+
+
+def test_the_error_lists_every_kind_of_address():
+    with pytest.raises(rc.OptionError) as caught:
+        rc.open_store("lance:/x")
+    for scheme in ("memory://NAME", "lancedb://FOLDER", "s3://", "gs://", "az://"):
+        assert scheme in caught.value.hint
+
+
+def test_fetch_gives_what_is_there():
+    store = rc.InMemoryStore()
+    store.put({"a": memory(), "b": memory(2)})
+    assert fetch(store, ["b", "a", "b"], space=SPACE) == [memory(2), memory(), memory(2)]
+    assert fetch(store, iter([]), space=SPACE) == []
+
+
+def test_fetch_says_what_is_missing_where_and_what_to_do():
+    store = rc.InMemoryStore()
+    store.put({"a": memory()})
+    with pytest.raises(rc.MemoryNotFoundError) as caught:
+        fetch(store, ["x1", "a", "x2", "x1"], space=SPACE)
+    assert str(caught.value).startswith("InMemoryStore(1 memories, 528 bytes, limit 268,435,456 bytes) holds nothing ")
+    assert "under x1, x2. Call remember() on the documents" in str(caught.value)
+    assert "pass store=" in caught.value.hint
+    with pytest.raises(KeyError, match="under 0, 1, 2 and 7 more"):
+        fetch(store, [str(n) for n in range(10)], space=SPACE)
+
+
+def test_fetch_checks_the_space():
+    store = rc.InMemoryStore()
+    store.put({"a": memory(space="other@2")})
+    with pytest.raises(rc.SpaceMismatchError):
+        fetch(store, ["a", "x"], space=SPACE)

@@ -1,0 +1,1 @@
+"""Stores that outlive the process: one module each, behind the ``MemoryStore`` protocol."""
