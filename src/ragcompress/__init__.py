@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ragcompress.adapter import ORIGINAL_KEY as ORIGINAL_KEY
     from ragcompress.adapter import Adapter as Adapter
     from ragcompress.adapter import Outcome as Outcome
+    from ragcompress.adapter import carries_handles as carries_handles
     from ragcompress.adapter import note as note
     from ragcompress.adapter import read_note as read_note
     from ragcompress.compressor import BackendInfo as BackendInfo
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ragcompress.errors import CheckpointError as CheckpointError
     from ragcompress.errors import CompressionTimeoutError as CompressionTimeoutError
     from ragcompress.errors import EmptyResultWarning as EmptyResultWarning
+    from ragcompress.errors import HandleWarning as HandleWarning
     from ragcompress.errors import InputError as InputError
     from ragcompress.errors import InputTypeError as InputTypeError
     from ragcompress.errors import MemoryNotFoundError as MemoryNotFoundError
@@ -35,14 +37,20 @@ if TYPE_CHECKING:
     from ragcompress.errors import RagCompressError as RagCompressError
     from ragcompress.errors import SpaceMismatchError as SpaceMismatchError
     from ragcompress.errors import UnknownBackendError as UnknownBackendError
+    from ragcompress.handles import attach_question as attach_question
     from ragcompress.memories import InMemoryStore as InMemoryStore
     from ragcompress.memories import MemoryStore as MemoryStore
     from ragcompress.memories import open_store as open_store
     from ragcompress.options import unique_name as unique_name
+    from ragcompress.reader import Answer as Answer
+    from ragcompress.reader import GenerationOptions as GenerationOptions
+    from ragcompress.reader import Reader as Reader
+    from ragcompress.reader_adapter import ReaderAdapter as ReaderAdapter
     from ragcompress.registry import available as available
     from ragcompress.registry import find as find
     from ragcompress.registry import load as load
     from ragcompress.sentences import get_splitter as get_splitter
+    from ragcompress.stores.lancedb import LanceDBStore as LanceDBStore
     from ragcompress.tokens import TokenCounter as TokenCounter
     from ragcompress.tokens import get_token_counter as get_token_counter
     from ragcompress.types import CompressedContext as CompressedContext
@@ -59,7 +67,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "adapter": ("Adapter", "NOTE_KEY", "ORIGINAL_KEY", "Outcome", "note", "read_note"),
+    "adapter": ("Adapter", "NOTE_KEY", "ORIGINAL_KEY", "Outcome", "carries_handles", "note", "read_note"),
     "compressor": (
         "BackendInfo",
         "Compressor",
@@ -72,6 +80,7 @@ _EXPORTS = {
         "CheckpointError",
         "CompressionTimeoutError",
         "EmptyResultWarning",
+        "HandleWarning",
         "InputError",
         "InputTypeError",
         "MemoryNotFoundError",
@@ -82,10 +91,14 @@ _EXPORTS = {
         "SpaceMismatchError",
         "UnknownBackendError",
     ),
+    "handles": ("attach_question",),
     "options": ("unique_name",),
     "memories": ("InMemoryStore", "MemoryStore", "open_store"),
+    "reader": ("Answer", "GenerationOptions", "Reader"),
+    "reader_adapter": ("ReaderAdapter",),
     "registry": ("available", "find", "load"),
     "sentences": ("get_splitter",),
+    "stores.lancedb": ("LanceDBStore",),
     "tokens": ("TokenCounter", "get_token_counter"),
     "types": (
         "CompressedContext",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,18 +19,22 @@ from typing import Any, Literal
 from ragcompress.compressor import Compressor, OfflineCompressor
 from ragcompress.errors import (
     CompressionTimeoutError,
+    HandleWarning,
     OptionError,
     PassThroughWarning,
     UnknownBackendError,
     unknown_name_message,
 )
+from ragcompress.handles import Handle, digest, only_handles, parse
 from ragcompress.options import check_choice, check_range
 from ragcompress.registry import available, find, load
-from ragcompress.types import CompressedContext, CompressedDocument, Document
+from ragcompress.types import HANDLE_START, CompressedContext, CompressedDocument, Document
 
 # One key, whose value is a string: vector stores refuse nested metadata.
 NOTE_KEY = "ragcompress"
 ORIGINAL_KEY = "ragcompress_original"
+# Where compressors and readers that were configured without a store meet.
+SHARED_STORE = "memory://ragcompress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,19 @@ class Adapter:
         self.backend = backend
         self.checkpoint = checkpoint
         self.options = dict(options or {})
+        vectors = (find(backend) if compressor is None else compressor).info.kind == "vectors"
+        if vectors:
+            warnings.warn(
+                f"{compressor.name if compressor is not None else backend} writes handles such as <|rc:KEY:8|> in the "
+                "place of text, and a plain LLM cannot read them. Answer with ragcompress's own LLM class "
+                "(RagCompressLLM in LlamaIndex, ChatRagCompress in LangChain), or use a text backend such as "
+                "'recomp-extractive'.",
+                HandleWarning,
+                stacklevel=_outside(),
+            )
+            if compressor is None and self.options.get("store") is None:
+                # Whoever reads the handles has to find the vectors: a store of this process that both sides know.
+                self.options["store"] = SHARED_STORE
         self.on_error = on_error
         self.timeout = timeout
         self.min_chars = min_chars
@@ -286,7 +304,43 @@ def note(outcome: Outcome, part: CompressedDocument | None, backend: str, source
         entry["n_tokens"] = sum(context.document_tokens[document] for document in part.documents)
     if not single:
         entry["source_ids"] = list(source_ids)
+    handles = [found for found in parse(part.text) if isinstance(found, Handle)]
+    if handles:
+        entry["handles"] = digest(handles)
     return json.dumps(entry)
+
+
+def carries_handles(text: str, metadata: Mapping[str, Any]) -> bool:
+    """Whether a document holds the handles that an earlier compressor of ours put there, and nothing else.
+
+    Such a document goes through a further compressor as it is. Handles in any other text are somebody's writing and
+    are made harmless.
+
+    Args:
+        text: of the document.
+        metadata: with the earlier compressor's note.
+
+    Returns:
+        True if text and note agree.
+    """
+    if HANDLE_START not in text or not only_handles(text):
+        return False
+    try:
+        noted = read_note(metadata).get("handles")
+    except (ValueError, TypeError):  # somebody else's entry under our key
+        return False
+    return noted == digest([found for found in parse(text) if isinstance(found, Handle)])
+
+
+def _outside() -> int:
+    """How many callers up the first one is that belongs to no component: there the warning points."""
+    frame = sys._getframe(1)
+    level = 1
+    inner = ("ragcompress.", "langchain_ragcompress", "llama_index.", "pydantic", "langchain_core")
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith(inner):
+        frame = frame.f_back
+        level += 1
+    return level
 
 
 def read_note(metadata: Mapping[str, Any]) -> dict[str, Any]:

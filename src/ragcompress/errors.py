@@ -66,6 +66,10 @@ class EmptyResultWarning(UserWarning):
     """A limit was so tight that nothing could be kept."""
 
 
+class HandleWarning(UserWarning):
+    """Documents will hold handles in the place of text, which only a reader of ours can read."""
+
+
 class PassThroughWarning(UserWarning):
     """Compression failed or was skipped and the documents were handed on uncompressed."""
 

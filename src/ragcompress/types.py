@@ -357,7 +357,8 @@ def write_out(documents: tuple[Document, ...], segments: tuple[Segment, ...] | l
             run.append(_separator(documents, previous, segment, layout))
         # A segment written from several documents belongs to no single title.
         single = first is not None and all(source.document == first for source in segment.sources)
-        if first is not None and single and layout.title != "never":
+        # Vectors hold the title already, if their compressor reads titles.
+        if first is not None and single and layout.title != "never" and isinstance(segment, TextSegment):
             title = documents[first].title
             if title and (layout.title == "each" or first not in titled):
                 run += [title, layout.title_separator]

@@ -56,3 +56,38 @@ class TestRecompExtractiveBestFirst(CompressorContract):
 
     def make(self):
         return tiny("recomp-extractive").with_options(order="score", titles="ignore", normalize=True)
+
+
+class TestPisco(CompressorContract):
+    def make(self):
+        return tiny("pisco")
+
+
+class TestPiscoWithStore(CompressorContract):
+    def make(self):
+        import ragcompress as rc
+
+        compressor = tiny("pisco").with_options(titles="ignore", top_k=3)
+        compressor.store = rc.InMemoryStore()
+        return compressor
+
+
+class TestPiscoTruncating(CompressorContract):
+    def make(self):
+        return tiny("pisco").with_options(on_long="truncate", max_length=64)
+
+
+class TestOscar(CompressorContract):
+    def make(self):
+        return tiny("oscar")
+
+
+class TestOscarReranking(CompressorContract):
+    document_order = False
+
+    def make(self):
+        import ragcompress as rc
+
+        compressor = tiny("oscar").with_options(top_k=2, order="score")
+        compressor.store = rc.InMemoryStore()
+        return compressor

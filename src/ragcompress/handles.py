@@ -1,0 +1,158 @@
+"""Handles in text: how vectors, and the question they were made for, travel through text-only frameworks.
+
+``<|rc:KEY:N|>`` stands for N vectors under KEY; ``<|rc:KEY.I:N|>`` for chunk I of the memory under KEY.
+``<|rc:ask=DATA|>`` is written by our adapters beside the handles of one result: the question, and a digest of the
+handles, so that a reader knows whether a prompt still holds the whole result.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ragcompress.types import HANDLE_START
+
+# Characters of short documents that the marker repeats, so that the published prompt can hold them.
+_MAX_BESIDE = 2000
+_PATTERN = re.compile(
+    re.escape(HANDLE_START)
+    + r"(?:ask=(?P<ask>[A-Za-z0-9_-]+)|(?P<key>[0-9A-Za-z_-]{1,128})(?:\.(?P<chunk>\d{1,6}))?:(?P<n_slots>\d{1,6}))\|>"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """One handle.
+
+    Attributes:
+        key: of the memory in its store.
+        n_slots: how many vectors it stands for.
+        chunk: which chunk of the memory; None: all of it.
+    """
+
+    key: str
+    n_slots: int
+    chunk: int | None = None
+
+    def __str__(self) -> str:
+        """As it is written in text."""
+        chunk = "" if self.chunk is None else f".{self.chunk}"
+        return f"{HANDLE_START}{self.key}{chunk}:{self.n_slots}|>"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The question that a result was made for.
+
+    Attributes:
+        question: as it was asked.
+        digest: of the result's handles.
+        texts: what the result holds beside vectors, by place in its order.
+    """
+
+    question: str
+    digest: str
+    texts: tuple[tuple[int, str], ...] = ()
+
+    def __str__(self) -> str:
+        """As it is written in text: ASCII without spaces."""
+        payload = json.dumps([self.question, self.digest, list(self.texts)], separators=(",", ":"))
+        return f"{HANDLE_START}ask={base64.urlsafe_b64encode(payload.encode()).decode().rstrip('=')}|>"
+
+
+def digest(handles: Sequence[Handle]) -> str:
+    """Identify a set of handles; their order does not count, since frameworks may sort what they were given.
+
+    Args:
+        handles: of one result.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    return hashlib.sha256(" ".join(sorted(map(str, handles))).encode()).hexdigest()[:16]
+
+
+def attach_question(question: str | None, texts: Sequence[str]) -> list[str]:
+    """Leave the question beside the handles of one result, so that a reader can write the published prompt.
+
+    Args:
+        question: None or empty: nothing is attached.
+        texts: the documents as they go out, in their order; some of them, or none, hold handles that we wrote.
+
+    Returns:
+        The texts, the first one with a handle followed by the marker. Unchanged if there is no handle, or if so much
+        text stands beside the handles that repeating it would cost more than the published prompt is worth.
+    """
+    parts = [[part for part in parse(text) if isinstance(part, Handle)] for text in texts]
+    handles = [each for own in parts for each in own]
+    beside = [text.strip() for text, own in zip(texts, parts, strict=True) if not own]
+    if not question or not question.strip() or not handles or sum(map(len, beside)) > _MAX_BESIDE:
+        return list(texts)
+    pieces: list[tuple[int, str]] = []
+    place = 0
+    for text, own in zip(texts, parts, strict=True):
+        if own:
+            place += len(own)
+        elif text.strip():
+            pieces.append((place, text.strip()))
+            place += 1
+    marker = str(Ask(question, digest(handles), tuple(pieces)))
+    first = next(index for index, own in enumerate(parts) if own)
+    return [text + marker if index == first else text for index, text in enumerate(texts)]
+
+
+def only_handles(text: str) -> bool:
+    """Whether a text is nothing but handles (and the question that may stand beside them).
+
+    Args:
+        text: of a document; whether to trust it is the caller's decision.
+
+    Returns:
+        True if at least one handle and no other text is in it.
+    """
+    parts = parse(text)
+    return any(isinstance(part, Handle) for part in parts) and not any(
+        isinstance(part, str) and part.strip() for part in parts
+    )
+
+
+def parse(text: str) -> list[str | Handle | Ask]:
+    """Split a text at its handles.
+
+    >>> parse("Read <|rc:ab12:8|> and <|rc:ab12.3:8|>.")
+    ['Read ', Handle(key='ab12', n_slots=8, chunk=None), ' and ', Handle(key='ab12', n_slots=8, chunk=3), '.']
+
+    Args:
+        text: may hold handles.
+
+    Returns:
+        Texts, handles and markers in their order; a marker that is damaged is left out.
+    """
+    parts: list[str | Handle | Ask] = []
+    place = 0
+    for match in _PATTERN.finditer(text):
+        if match.start() > place:
+            parts.append(text[place : match.start()])
+        place = match.end()
+        if match["ask"] is not None:
+            parts += _read_ask(match["ask"])
+        else:
+            chunk = None if match["chunk"] is None else int(match["chunk"])
+            parts.append(Handle(match["key"], int(match["n_slots"]), chunk))
+    if place < len(text):
+        parts.append(text[place:])
+    return parts
+
+
+def _read_ask(data: str) -> list[Ask]:
+    try:
+        payload = base64.urlsafe_b64decode(data + "=" * (-len(data) % 4))
+        question, found, texts = json.loads(payload)
+        pieces = tuple((int(place), str(piece)) for place, piece in texts)
+    except (ValueError, TypeError):
+        return []
+    return [Ask(str(question), str(found), pieces)]

@@ -1,0 +1,251 @@
+"""What PISCO and OSCAR share: chunks of documents, segments of results, loading, saving, and the reader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from ragcompress.checkpoints import read_json
+from ragcompress.compressor import Compressor
+from ragcompress.errors import CheckpointError, OptionError
+from ragcompress.options import build_config, check_range
+from ragcompress.sentences import Span, get_splitter
+from ragcompress.tokens import count_all
+from ragcompress.types import Document, Layout, MemorySegment, Segment, Source, TextSegment
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ragcompress.latent.config import LatentConfig
+    from ragcompress.latent.formats import DocumentFormat, Row
+    from ragcompress.latent.model import LatentModel
+    from ragcompress.latent.reader import LatentReader
+    from ragcompress.memories import MemoryStore
+
+# Vectors hold their document's title already; a short document that stayed text gets it written in front.
+LAYOUT = Layout(title="once")
+SETTINGS_FILE = "compressor.json"
+LOADING = (
+    "base",
+    "compressor_base",
+    "device",
+    "dtype",
+    "device_map",
+    "quantization",
+    "attn_implementation",
+    "batch_tokens",
+)
+
+
+class Chunk(NamedTuple):
+    """A piece of a document as the compressor reads it.
+
+    Attributes:
+        span: in ``Document.text``.
+        row: its ids.
+        truncated: whether the end of the piece was not read.
+    """
+
+    span: Span
+    row: Row
+    truncated: bool
+
+
+class LatentCompressor(Compressor):
+    """A compressor that runs on a ``LatentModel``.
+
+    Attributes:
+        model: decoder, compressor, formats and prompt.
+        config: the backend's options.
+        store: where handles are looked up.
+    """
+
+    config_class: ClassVar[type[LatentConfig]]
+    model: LatentModel
+    config: Any
+    store: MemoryStore | None
+
+    def _configured(self) -> None:
+        self.token_counter = self.model.decoder.text.counter
+        self.space = self.model.space
+        self._splitter = get_splitter(self.config.splitter)
+
+    def _form(self, form: DocumentFormat) -> DocumentFormat:
+        """A published format with the caller's length, if there is one."""
+        length = self.config.max_length
+        if length is None:
+            return form
+        if form.rate is None and length < len(form.memory_tokens):
+            raise OptionError(f"max_length={length} is below the {len(form.memory_tokens)} memory tokens of a chunk.")
+        return replace(form, max_length=length)
+
+    def _head(self, document: Document) -> str:
+        return f"{document.title}\n" if document.title and self.config.titles == "prefix" else ""
+
+    def _chunks(
+        self, documents: Sequence[Document], form: DocumentFormat, queries: Sequence[str] | None = None
+    ) -> list[list[Chunk]]:
+        """Cut documents into inputs of the compressor; a blank document has none."""
+        from ragcompress.latent.chunks import chunk_spans
+
+        text = self.model.encoder_text
+        room: dict[str | None, int] = {}
+        plan: list[tuple[int, Span]] = []
+        for index, document in enumerate(documents):
+            if not document.text.strip() and self.config.short_documents == "text":
+                continue
+            if self.config.on_long == "truncate" or not document.text.strip():
+                plan.append((index, (0, len(document.text))))
+                continue
+            query = queries[index] if queries is not None else None
+            if query not in room:
+                room[query] = form.room_for_document(text, query)
+            head = len(text.offsets(text.harmless(self._head(document))))
+            # A title that fills the window would leave nothing of the text itself.
+            n_tokens = max(room[query] - head, room[query] // 2, 1)
+            plan += [(index, span) for span in chunk_spans(document.text, text, n_tokens, self._splitter)]
+        found: list[list[Chunk]] = [[] for _ in documents]
+        while plan:
+            texts = [self._head(documents[index]) + documents[index].text[start:end] for index, (start, end) in plan]
+            asked = None if queries is None else [queries[index] for index, _ in plan]
+            rest: list[tuple[int, Span]] = []
+            for (index, (start, end)), row in zip(plan, form.rows(text, texts, asked), strict=True):
+                read = start + max(0, row.end - len(self._head(documents[index])))
+                unread = documents[index].text[read:end].strip() != ""
+                if unread and self.config.on_long == "chunk" and read > start:
+                    # Tokens of a piece can be more than those of its sentences; what was not read is read next.
+                    skipped = len(documents[index].text[read:end]) - len(documents[index].text[read:end].lstrip())
+                    rest.append((index, (read + skipped, end)))
+                    end, unread = read, False
+                found[index].append(Chunk((start, end), row, unread))
+            plan = rest
+        return [sorted(chunks, key=lambda chunk: chunk.span) for chunks in found]
+
+    def _lengths(self, documents: Sequence[Document]) -> list[int]:
+        """Tokens of documents with their titles, in the decoder's vocabulary."""
+        titles = count_all(self.token_counter, [document.title or "" for document in documents])
+        return [own + title for own, title in zip(self._counted([d.text for d in documents]), titles, strict=True)]
+
+    def _counted(self, texts: Sequence[str]) -> list[int]:
+        return count_all(self.token_counter, texts)
+
+    def _segment(
+        self, index: int, document: Document, span: Span, vectors: Tensor, key: str, score: float | None
+    ) -> Segment | None:
+        """One chunk as vectors, or as text where that is no longer."""
+        start, end = span
+        text = document.text[start:end]
+        n_slots = int(vectors.shape[0])
+        if self.config.short_documents == "text":
+            n_tokens = self.token_counter(text)
+            if n_tokens <= n_slots:
+                return TextSegment(text, (Source(index, start, end),), score, n_tokens) if text.strip() else None
+        source = Source(index, start, end) if end > start else Source(index)
+        return MemorySegment(vectors, (source,), score, key)
+
+    def _written(self, documents: tuple[Document, ...], segments: Sequence[Segment]) -> int:
+        """``n_slots`` of a result: vectors plus the tokens of what stayed text."""
+        from ragcompress.types import write_out
+
+        texts = tuple(segment for segment in segments if isinstance(segment, TextSegment))
+        slots = sum(segment.n_slots for segment in segments if isinstance(segment, MemorySegment))
+        return slots + (self.token_counter(write_out(documents, texts, LAYOUT)) if texts else 0)
+
+    def _between(self, documents: Sequence[Document]) -> int:
+        """Tokens that separate documents and titles when everything is written out."""
+        separators = max(0, len(documents) - 1) * self.token_counter(LAYOUT.document_separator)
+        return separators + sum(bool(d.title) for d in documents) * self.token_counter(LAYOUT.title_separator)
+
+    def reader(self, *, store: MemoryStore | None = None, **options: Any) -> LatentReader:
+        """Build the reader of this checkpoint; it shares the weights.
+
+        Args:
+            store: where handles are looked up; None: this compressor's.
+            **options: of ``GenerationOptions``, for every call.
+
+        Returns:
+            The reader.
+
+        Raises:
+            OptionError: an option does not exist or is out of range.
+        """
+        from ragcompress.latent.reader import LatentReader
+        from ragcompress.prompts import PISCO, PISCO_BERGEN
+
+        prompt = self.model.prompt
+        if self.config.question == "spaced" and prompt is PISCO:
+            prompt = PISCO_BERGEN
+        defaults = {"repetition_penalty": self.config.repetition_penalty} | options
+        return LatentReader(self.model, store=store or self.store, prompt=prompt, **defaults)
+
+    def save_pretrained(
+        self, folder: str | Path, *, layout: str = "ragcompress", include_base: bool | None = None
+    ) -> None:
+        """Write the checkpoint and the options, all or nothing.
+
+        Args:
+            folder: must not exist, or be empty.
+            layout: ``"ragcompress"``: safetensors and JSON; ``"published"``: the files of the authors' own code.
+            include_base: whether the base model's weights go with it; None: only if they lie nowhere else.
+
+        Raises:
+            CheckpointError: the folder holds something.
+            OptionError: no such layout, or the model does not fit into it.
+        """
+        from ragcompress.latent.checkpoint import save_latent
+
+        settings = {"backend": self.name, "config": self.config.as_json()}
+        extra = {SETTINGS_FILE: json.dumps(settings, indent=2) + "\n"}
+        save_latent(self.model, folder, layout=layout, include_base=include_base, extra=extra)  # type: ignore[arg-type]  # checked there
+
+    @classmethod
+    def _load(
+        cls, checkpoint: str | Path | None, revision: str | None, options: dict[str, Any]
+    ) -> tuple[LatentModel, LatentConfig]:
+        """Model and config; ``options`` are those of loading and of the config together."""
+        from ragcompress.latent.checkpoint import load_latent
+        from ragcompress.latent.loading import LoadOptions
+
+        if checkpoint is None:
+            raise CheckpointError(
+                f"{cls.name} has no default checkpoint; its models have billions of parameters.",
+                hint=f"Name one: rc.load({cls.name!r}, 'naver/pisco-mistral'), or a folder.",
+            )
+        own = {name: value for name, value in options.items() if name not in LOADING}
+        build_config(cls.config_class, own, other_options=LOADING)
+        batch_tokens = options.pop("batch_tokens", None)
+        check_range("batch_tokens", batch_tokens, at_least=1, whole=True)
+        names = {field.name for field in fields(LoadOptions)}
+        model = load_latent(
+            checkpoint,
+            LoadOptions(**{name: value for name, value in options.items() if name in names}),
+            revision=revision,
+        )
+        if batch_tokens is not None:
+            model.encoder.batch_tokens = batch_tokens
+        config = build_config(cls.config_class, own, defaults=_saved(checkpoint, cls), other_options=LOADING)
+        return model, config
+
+    @classmethod
+    def check_options(cls, **options: Any) -> None:
+        """Check options without loading anything; see ``Compressor.check_options``."""
+        from ragcompress.latent.loading import LoadOptions
+
+        loading = {name: value for name, value in options.items() if name in LOADING and name != "batch_tokens"}
+        LoadOptions(**loading)
+        rest = {n: value for n, value in options.items() if n not in (*LOADING, "revision", "store")}
+        build_config(cls.config_class, rest, other_options=(*LOADING, "revision", "store"))
+
+
+def _saved(checkpoint: str | Path, compressor: type[LatentCompressor]) -> Mapping[str, Any]:
+    """Options that were saved with a checkpoint of ours, by the same backend."""
+    path = Path(checkpoint).expanduser() / SETTINGS_FILE
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    if not isinstance(found, Mapping) or not isinstance(found.get("config"), Mapping):
+        raise CheckpointError(f"{path} does not hold a backend and its config.")
+    return found["config"] if found.get("backend") == compressor.name else {}

@@ -1,0 +1,288 @@
+"""Base models: where they are, in which number format, on which device; and the options that say so."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ragcompress.checkpoints import contents, no_loading_bar, resolve
+from ragcompress.devices import pick_device
+from ragcompress.errors import CheckpointError, MissingExtraError, OptionError
+from ragcompress.nn.linear import use_onednn
+from ragcompress.options import check_choice
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
+# A checkpoint of ours may bring its base model along.
+OWN_BASE = "base"
+_BASE_PATTERNS = ("*.json", "tokenizer.model", "*.jinja", "*.safetensors")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How weights are loaded.
+
+    Attributes:
+        base: overrides the base model named in the checkpoint: a folder or a hub id.
+        compressor_base: the same for a separate compressor.
+        device: None: the best there is.
+        dtype: of the weights; None: as the base model was saved.
+        device_map: lets accelerate spread the decoder over devices; None: all of it on ``device``.
+        quantization: ``"int4"`` or ``"int8"``: the decoder's weights by bitsandbytes, on CUDA only.
+        attn_implementation: None: FlashAttention 2 where it is installed and can run, else torch's own.
+    """
+
+    base: str | Path | None = None
+    compressor_base: str | Path | None = None
+    device: str | None = None
+    dtype: str | None = None
+    device_map: str | Mapping[str, Any] | None = None
+    quantization: Literal["int4", "int8"] | None = None
+    attn_implementation: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check names, without loading anything.
+
+        Raises:
+            OptionError: a name does not exist.
+        """
+        if self.quantization is not None:
+            check_choice("quantization", self.quantization, ("int4", "int8"))
+        if self.dtype is not None:
+            check_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        for name in ("base", "compressor_base"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, (str, Path)):
+                raise OptionError(f"{name} must be a path or a hub id, got {type(value).__name__}.")
+
+    @property
+    def torch_dtype(self) -> torch.dtype | None:
+        """As torch names it."""
+        import torch
+
+        return None if self.dtype is None else getattr(torch, self.dtype)
+
+    def quantization_config(self, device: str) -> Any:  # noqa: ANN401 (transformers' config, or None)
+        """Settings for bitsandbytes: nf4 with bfloat16 arithmetic, or int8, as published.
+
+        Args:
+            device: where the weights go.
+
+        Returns:
+            The config; None: no quantization.
+
+        Raises:
+            OptionError: not on CUDA.
+            MissingExtraError: bitsandbytes is not installed.
+        """
+        if self.quantization is None:
+            return None
+        if not device.startswith("cuda"):
+            raise OptionError(
+                f"quantization={self.quantization!r} needs a CUDA device, got {device!r}.",
+                hint="On a CPU use dtype='bfloat16', or a smaller model.",
+            )
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise MissingExtraError(
+                f"quantization={self.quantization!r} needs bitsandbytes.",
+                hint="pip install 'ragcompress[quantization]'",
+            )
+        import torch
+        import transformers
+
+        build: Any = transformers.BitsAndBytesConfig  # transformers leaves it without types
+        if self.quantization == "int4":
+            return build(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+        return build(load_in_8bit=True, llm_int8_enable_fp32_cpu_offload=True)
+
+
+def find_base(named: object, given: str | Path | None, checkpoint: Path, *, option: str) -> tuple[Path, str]:
+    """Find the folder of a base model.
+
+    Args:
+        named: in the checkpoint's configuration.
+        given: by the caller; goes first.
+        checkpoint: folder of the checkpoint; a folder of the right name inside or beside it is found, too.
+        option: what the caller can pass, for error messages.
+
+    Returns:
+        The folder, and the name to write down.
+
+    Raises:
+        CheckpointError: it is nowhere; says what to pass.
+    """
+    if given is not None:
+        return resolve(given, allow_patterns=_BASE_PATTERNS), str(given)
+    if (checkpoint / OWN_BASE).is_dir():
+        return checkpoint / OWN_BASE, str(named)
+    if not isinstance(named, str) or not named:
+        raise CheckpointError(f"{checkpoint} names no base model.", hint=f"Pass it as {option}=.")
+    hint = f"The checkpoint was trained on {named!r}: pass your copy of it as {option}=."
+    # Only a plain name is looked up beside the checkpoint: a file must not point at any folder of the machine.
+    if "/" not in named and "\\" not in named and named not in ("", ".", ".."):
+        for folder in (checkpoint / named, checkpoint.parent / named):
+            if folder.is_dir():
+                return folder, named
+        raise CheckpointError(f"the base model {named!r} is not beside {checkpoint}.", hint=hint)
+    return resolve(named, allow_patterns=_BASE_PATTERNS, offline_hint=hint), named
+
+
+def load_tokenizer(folder: Path, *, padding_side: str = "left") -> PreTrainedTokenizerBase:
+    """Load a base model's tokenizer.
+
+    Args:
+        folder: of the base model.
+        padding_side: as published; only kept for those who save it again.
+
+    Returns:
+        A fast tokenizer.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, padding_side=padding_side)
+    except Exception as error:  # whatever is wrong with the files
+        raise CheckpointError(
+            f"the tokenizer in {folder} cannot be read: {_first_line(error)}.", hint=contents(folder)
+        ) from error
+
+
+def load_config(folder: Path) -> Any:  # noqa: ANN401 (any of transformers' configs)
+    """Read a base model's configuration.
+
+    Args:
+        folder: of the base model.
+
+    Returns:
+        transformers' config.
+
+    Raises:
+        CheckpointError: there is none, or it needs code from the checkpoint.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise CheckpointError(
+            f"the configuration in {folder} cannot be read: {_first_line(error)}.", hint=contents(folder)
+        ) from error
+
+
+def load_base(folder: Path, options: LoadOptions, *, headless: bool = False) -> Any:  # noqa: ANN401 (any of transformers' models)
+    """Load a base model's weights.
+
+    Args:
+        folder: of the base model.
+        options: how.
+        headless: without the vocabulary projection.
+
+    Returns:
+        The model in evaluation mode, on its device.
+
+    Raises:
+        CheckpointError: files are missing or damaged.
+        OptionError: the device or the quantization does not exist here.
+    """
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    device = pick_device(options.device)
+    quantization = None if headless else options.quantization_config(device)
+    device_map = options.device_map if not headless else None
+    if quantization is not None and device_map is None:
+        device_map = {"": device}
+    loader: Any = AutoModel if headless else AutoModelForCausalLM
+    arguments: dict[str, Any] = {
+        "dtype": options.torch_dtype or "auto",
+        "attn_implementation": attention(options, device),
+        "trust_remote_code": False,
+    }
+    if device_map is not None:
+        arguments["device_map"] = device_map
+    if quantization is not None:
+        arguments["quantization_config"] = quantization
+    try:
+        with no_loading_bar():
+            model = loader.from_pretrained(folder, **arguments)
+    except Exception as error:
+        raise CheckpointError(
+            f"the model in {folder} cannot be loaded: {_first_line(error)}.", hint=contents(folder)
+        ) from error
+    return model if device_map is not None else model.to(device)
+
+
+def build_from_config(config: Any, options: LoadOptions, *, headless: bool = False) -> Any:  # noqa: ANN401 (any of transformers' models)  # noqa: ANN401
+    """Build a model whose every weight will come from a checkpoint.
+
+    Args:
+        config: of transformers.
+        options: how.
+        headless: without the vocabulary projection.
+
+    Returns:
+        The model on its device, with random weights that the caller must replace.
+    """
+    import torch
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    device = pick_device(options.device)
+    loader: Any = AutoModel if headless else AutoModelForCausalLM
+    dtype = options.torch_dtype or getattr(config, "dtype", None) or torch.float32
+    # The random weights are replaced: the caller's random state stays as it is.
+    with torch.random.fork_rng(devices=[]):
+        model = loader.from_config(config, dtype=dtype, attn_implementation=attention(options, device))
+    return model.to(device)
+
+
+def attention(options: LoadOptions, device: str) -> str:
+    """Choose an implementation of attention that can run here.
+
+    Args:
+        options: of the caller; the checkpoint's own wish (FlashAttention 2) is not binding.
+        device: where the weights go.
+
+    Returns:
+        A name that transformers knows.
+    """
+    if options.attn_implementation is not None:
+        return options.attn_implementation
+    half = options.dtype in (None, "bfloat16", "float16")
+    flash = device.startswith("cuda") and half and importlib.util.find_spec("flash_attn") is not None
+    return "flash_attention_2" if flash else "sdpa"
+
+
+def resize(model: Any, n_rows: int) -> None:  # noqa: ANN401 (any of transformers' models)
+    """Give embeddings and head exactly one row a token; this may shrink padded matrices (Qwen2), as published.
+
+    Args:
+        model: changed in place; new rows are filled from the checkpoint afterwards.
+        n_rows: length of the tokenizer.
+    """
+    # The default would estimate a covariance over all rows, for values that are overwritten.
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        model.resize_token_embeddings(n_rows, mean_resizing=False)
+
+
+def finish(model: Any) -> None:  # noqa: ANN401 (a model or its inner part)
+    """Set a loaded model up for inference.
+
+    Args:
+        model: changed in place.
+    """
+    model.eval()
+    use_onednn(model)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
