@@ -1,4 +1,4 @@
-"""The command line, ``ragcompress``: compress files, list backends.
+"""The command line, ``ragcompress``: compress files, convert checkpoints, list backends.
 
 Exit codes: 0 done; 1 unexpected; 2 bad usage, option or input; 3 checkpoint or missing extra; 130 interrupted;
 141 the reader of the output went away. Everything heavy is imported where it is used, so that ``--help`` is quick.
@@ -189,6 +189,41 @@ def merge_options(named: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, A
         except (ValueError, RecursionError):
             options[key] = value
     return options
+
+
+@app.command(epilog=EXIT_CODES)
+def convert(
+    checkpoint: Annotated[str, typer.Argument(help="Folder or hub id, in any layout that the backend reads.")],
+    folder: Annotated[Path, typer.Argument(help="Written anew; must not exist, or be empty.")],
+    backend: Annotated[str, typer.Option(help="Name, as `ragcompress backends` lists them.")],
+    base: Annotated[str | None, typer.Option(help="The base model: folder or hub id.")] = None,
+    compressor_base: Annotated[str | None, typer.Option(help="That of a separate compressor.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the weights, e.g. bfloat16; default: as they are.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="ragcompress (safetensors and JSON), or published: as the authors' code reads it."),
+    ] = None,
+    include_base: Annotated[
+        bool, typer.Option("--include-base", help="Write the base model's weights along: the folder needs no other.")
+    ] = False,
+) -> None:
+    """Write a published checkpoint as safetensors and JSON: no pickle, tokenizers included."""
+    from ragcompress import registry, terminal
+
+    found = registry.find(backend)
+    if not hasattr(found, "save_pretrained"):
+        raise OptionError(f"backend {backend!r} has no weights to convert.")
+    given = {"base": base, "compressor_base": compressor_base, "dtype": dtype, "revision": revision}
+    options = {name: value for name, value in given.items() if value is not None}
+    how: dict[str, Any] = {"layout": layout} if layout is not None else {}
+    how |= {"include_base": True} if include_base else {}
+    with terminal.quiet_warnings():
+        with terminal.progress(f"loading {checkpoint}"):
+            compressor = registry.load(backend, checkpoint, device="cpu", **options)
+        with terminal.progress(f"writing {folder}"):
+            compressor.save_pretrained(folder, **how)  # type: ignore[attr-defined]  # asked for above
+    terminal.tell(f"wrote {folder}")
 
 
 @app.command(epilog=EXIT_CODES)
