@@ -179,7 +179,8 @@ class LatentCompressor(Compressor):
         if self.config.question == "spaced" and prompt is PISCO:
             prompt = PISCO_BERGEN
         defaults = {"repetition_penalty": self.config.repetition_penalty} | options
-        return LatentReader(self.model, store=store or self.store, prompt=prompt, **defaults)
+        found = self.store if store is None else store  # an empty store is false, and still a store
+        return LatentReader(self.model, store=found, prompt=prompt, **defaults)
 
     def save_pretrained(
         self, folder: str | Path, *, layout: str = "ragcompress", include_base: bool | None = None

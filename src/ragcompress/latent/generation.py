@@ -34,8 +34,15 @@ def generate_arguments(options: GenerationOptions, backbone: Backbone) -> dict[s
         "max_new_tokens": options.max_new_tokens,
         "num_beams": 1,
         "do_sample": options.temperature > 0,
-        "repetition_penalty": penalty,
+        "repetition_penalty": 1.0,
     }
+    if penalty != 1.0:
+        # Handed over as an object: by its own option, transformers would also leave out as many *new* tokens of a row
+        # as the row has padding, since it takes vectors for a prompt of ids.
+        from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
+        build: Any = LogitsProcessorList
+        arguments["logits_processor"] = build([RepetitionPenaltyLogitsProcessor(penalty)])
     if options.temperature > 0:
         # 0 turns top_k off; transformers would otherwise draw from its own default of 50.
         arguments |= {"temperature": options.temperature, "top_p": options.top_p or 1.0, "top_k": options.top_k or 0}

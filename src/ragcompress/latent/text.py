@@ -136,7 +136,8 @@ class TemplateTokenizer:
             encodings = engine.encode_batch(list(texts), add_special_tokens=special_tokens)
         except Exception as error:  # the Rust library raises plain exceptions
             raise InputError(
-                f"a question leaves no room for its document within {max_length} tokens ({error}).",
+                f"a question takes all of the {max_length} tokens that the compressor reads, and leaves no room for a "
+                "document.",
                 hint="Shorten the question, or raise max_length.",
             ) from error
         results = []
