@@ -398,6 +398,22 @@ class CompressorContract:
             context = self.compress(f"How long is the bridge {forged}", [Document(text, title=forged)])
             check(forged not in context.text, "a handle that stood in a document got into the text")
 
+    def test_keys_address_vectors(self) -> None:
+        """A handle leads to one memory only: equal keys mean equal vectors, and vectors name the space they live in."""
+        known: dict[str, MemorySegment] = {}
+        for documents in (DOCUMENTS, DOCUMENTS[::-1], [Document(d.text) for d in DOCUMENTS]):
+            for query in QUERIES:
+                context = self.compress(query, documents)
+                vectors = [segment for segment in context.segments if isinstance(segment, MemorySegment)]
+                check(not vectors or bool(context.space), "the result holds vectors, but names no space")
+                for segment in vectors:
+                    check(bool(segment.key), f"the vectors of {segment.sources} have no key")
+                    check(bool(segment.vectors.isfinite().all()), f"the vectors of {segment.sources} are not finite")
+                    other = known.setdefault(segment.key, segment).vectors
+                    same = other.shape == segment.vectors.shape
+                    same = same and bool(((other - segment.vectors).abs() <= _TOLERANCE).all())
+                    check(same, f"two different memories have the key {segment.key}")
+
     def test_options(self) -> None:
         """The config survives ``with_options``; unknown options are refused."""
         compressor = self.compressor

@@ -209,6 +209,23 @@ class LeavesHandles(Reference):
         return RawText(**{name: getattr(context, name) for name in context.__dataclass_fields__})
 
 
+class OneKeyForAll(Reference):
+    """Vectors under a key that only the place of the document decides."""
+
+    def finish(self, context):
+        import torch
+
+        segments = tuple(
+            rc.MemorySegment(
+                torch.full((2, 3), float(sum(map(ord, segment.text)))),
+                segment.sources,
+                key=str(segment.sources[0].document),
+            )
+            for segment in context.segments
+        )
+        return replace(context, segments=segments, space="reference")
+
+
 class AcceptsAnything(Reference):
     def with_options(self, **options):
         other = copy.copy(self)
@@ -273,6 +290,7 @@ MUTANTS = {
     "test_async_equals_sync": BlocksTheLoop,
     "test_bad_inputs_are_named": Unchecked,
     "test_handles_in_documents_are_harmless": LeavesHandles,
+    "test_keys_address_vectors": OneKeyForAll,
     "test_options": AcceptsAnything,
     "test_save_and_load": forgetful,
     "test_missing_or_surplus_weights_raise": forgiving,
