@@ -25,6 +25,8 @@ from ragcompress.types import CompressedContext, Document, Memory, as_document
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ragcompress.reader import Reader
+
 # Documents encoded at once when many queries come in one call: enough for full batches, few enough that memory does
 # not grow with the number of queries.
 _MAX_DOCUMENTS_AT_ONCE = 512
@@ -169,6 +171,21 @@ class Compressor(ABC):
 
     def _configured(self) -> None:  # noqa: B027 (most backends derive nothing)
         """Rebuild what is derived from ``config``; called on the copy that ``with_options`` makes."""
+
+    def reader(self, *, store: MemoryStore | None = None, **options: Any) -> Reader:
+        """Build what answers from the vectors of this compressor; backends that make vectors override this.
+
+        Args:
+            store: where handles are looked up; None: this compressor's.
+            **options: of ``GenerationOptions``, for every call.
+
+        Returns:
+            The reader.
+
+        Raises:
+            OptionError: the backend makes text, or an option does not exist or is out of range.
+        """
+        raise OptionError(f"{type(self).__name__} makes text, which any LLM reads: it has no reader of its own.")
 
     @classmethod
     def from_pretrained(

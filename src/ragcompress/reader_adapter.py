@@ -54,12 +54,7 @@ class ReaderAdapter:
                 raise OptionError("a reader object came together with options for loading one; give either.")
             if isinstance(reader, Compressor):
                 spec = reader.spec
-                make = getattr(reader, "reader", None)
-                if make is None:
-                    raise OptionError(
-                        f"{type(reader).__name__} makes text, which any LLM reads: it has no reader of its own."
-                    )
-                reader = make()
+                reader = reader.reader()
             if not isinstance(reader, Reader):
                 raise OptionError(f"reader must be a ragcompress.Reader or a compressor, got {type(reader).__name__}.")
             self._given = reader
@@ -88,9 +83,7 @@ class ReaderAdapter:
             return self._given
         with self._lock:
             if self._loaded is None:
-                compressor = load(self.backend, self.checkpoint, **self.options)
-                self._loaded = compressor.reader()  # type: ignore[attr-defined]  # every backend with vectors has one
-            assert self._loaded is not None
+                self._loaded = load(self.backend, self.checkpoint, **self.options).reader(**self.generation)
             return self._loaded
 
     def configuration(self) -> dict[str, Any]:

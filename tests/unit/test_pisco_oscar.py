@@ -33,9 +33,9 @@ class Counted:
         self.rows = 0
         encode = compressor.model.encoder.encode
 
-        def counting(rows):
+        def counting(rows, **more):
             self.rows += len(rows)
-            return encode(rows)
+            return encode(rows, **more)
 
         monkeypatch.setattr(compressor.model.encoder, "encode", counting)
 
@@ -168,7 +168,7 @@ def test_oscar_reads_all_pairs_of_a_batch_together(monkeypatch):
     oscar = tiny("oscar")
     calls = []
     encode = oscar.model.encoder.encode
-    monkeypatch.setattr(oscar.model.encoder, "encode", lambda rows: calls.append(len(rows)) or encode(rows))
+    monkeypatch.setattr(oscar.model.encoder, "encode", lambda rows, **more: calls.append(len(rows)) or encode(rows, **more))
     oscar.compress_batch(list(QUERIES), [DOCUMENTS] * 4)
     assert calls == [20]
 
@@ -234,8 +234,8 @@ def test_a_store_of_another_checkpoint_is_refused(pisco):
 def test_vectors_that_are_not_finite_never_reach_the_store(pisco, monkeypatch):
     encode = pisco.model.encoder.encode
 
-    def broken(rows):
-        found = encode(rows)
+    def broken(rows, **more):
+        found = encode(rows, **more)
         found.memories[0][0, 0] = float("nan")
         return found
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ragcompress")
 
 SCORE_TOKEN = "<RR>"
-_BASE_FILES = ("config.json", "*.safetensors", "tokenizer.json", "tokenizer.model")
+_BASE_FILES = ("config.json", "model*.safetensors")
 
 
 def assemble(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] | None = None) -> LatentModel:
@@ -102,7 +102,7 @@ def _assemble_v1(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] 
     return LatentModel(
         name=f"{parts.layout}-{_last(base)}",
         layout=parts.layout,
-        fingerprint=parts.fingerprint or _fingerprint(parts, base_folder),
+        fingerprint=parts.fingerprint or _fingerprint(parts, base_folder, [decoder.text, encoder_text]),
         decoder=decoder,
         encoder=encoder,
         encoder_text=encoder_text,
@@ -132,7 +132,7 @@ def _assemble_v2(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] 
     return LatentModel(
         name=f"{parts.layout}-{_last(base)}",
         layout=parts.layout,
-        fingerprint=parts.fingerprint or _fingerprint(parts, base_folder),
+        fingerprint=parts.fingerprint or _fingerprint(parts, base_folder, [decoder.text, text]),
         decoder=decoder,
         encoder=encoder,
         encoder_text=text,
@@ -161,7 +161,7 @@ def _assemble_cocom(parts: Parts, options: LoadOptions, rest: Mapping[str, Tenso
     return LatentModel(
         name=f"{parts.layout}-{_last(base)}",
         layout=parts.layout,
-        fingerprint=parts.fingerprint or _fingerprint(parts, None if rest is not None else base_folder),
+        fingerprint=parts.fingerprint or _fingerprint(parts, None if rest is not None else base_folder, [decoder.text]),
         decoder=decoder,
         encoder=encoder,
         encoder_text=decoder.text,
@@ -213,7 +213,7 @@ def _decoder(
     named = setting(parts, key)
     if adapter not in parts.adapters:
         raise CheckpointError(f"{parts.folder} has no {adapter}; found {', '.join(sorted(parts.adapters)) or 'none'}.")
-    folder, base = find_base(named, options.base, parts.folder, option="base")
+    folder, base = find_base(named, options.base, parts.folder, option="base", weights=rest is None)
     if options.base is not None and isinstance(named, str):
         base = named  # what it was trained on, wherever the copy lies
     text = TemplateTokenizer(load_tokenizer(parts.decoder_tokenizer or folder), added, name=_last(base))
@@ -282,7 +282,11 @@ def _separate(
     else:
         folder, name = parts.compressor_folder, str(named)
         if folder is None:
-            folder, _ = find_base(named, options.compressor_base, parts.folder, option="compressor_base")
+            # A compressor that was trained whole needs its base model's description alone (which may be gated).
+            whole = parts.compressor_adapter is None
+            folder, _ = find_base(
+                named, options.compressor_base, parts.folder, option="compressor_base", weights=not whole
+            )
         text = TemplateTokenizer(
             load_tokenizer(parts.compressor_tokenizer or folder), [*added, *[SCORE_TOKEN] * has_head], name=_last(name)
         )
@@ -425,9 +429,9 @@ def trimmed_config(config: Any, settings: Mapping[str, Any]) -> Any:  # noqa: AN
     return config
 
 
-def _fingerprint(parts: Parts, base_folder: Path | None) -> str:
-    """Over every file that a vector depends on."""
-    digests = [parts.layout, fingerprint_folder(parts.folder, parts.files)]
+def _fingerprint(parts: Parts, base_folder: Path | None, tokenizers: Sequence[TemplateTokenizer]) -> str:
+    """Over everything that a vector depends on: files, base model, tokenizers wherever they came from."""
+    digests = [parts.layout, fingerprint_folder(parts.folder, parts.files), *(each.fingerprint for each in tokenizers)]
     if base_folder is not None:
         digests.append(fingerprint_folder(base_folder, _BASE_FILES))
     return hashlib.sha256("|".join(digests).encode()).hexdigest()[:16]

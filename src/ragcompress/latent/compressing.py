@@ -61,12 +61,14 @@ class LatentCompressor(Compressor):
         model: decoder, compressor, formats and prompt.
         config: the backend's options.
         store: where handles are looked up.
+        batch_tokens: padded size of an encoding batch; None: by device.
     """
 
     config_class: ClassVar[type[LatentConfig]]
     model: LatentModel
     config: Any
     store: MemoryStore | None
+    batch_tokens: int | None = None
 
     def _configured(self) -> None:
         self.token_counter = self.model.decoder.text.counter
@@ -205,8 +207,8 @@ class LatentCompressor(Compressor):
     @classmethod
     def _load(
         cls, checkpoint: str | Path | None, revision: str | None, options: dict[str, Any]
-    ) -> tuple[LatentModel, LatentConfig]:
-        """Model and config; ``options`` are those of loading and of the config together."""
+    ) -> tuple[LatentModel, LatentConfig, int | None]:
+        """Model, config and batch size; ``options`` are those of loading and of the config together."""
         from ragcompress.latent.checkpoint import load_latent
         from ragcompress.latent.loading import LoadOptions
 
@@ -225,10 +227,8 @@ class LatentCompressor(Compressor):
             LoadOptions(**{name: value for name, value in options.items() if name in names}),
             revision=revision,
         )
-        if batch_tokens is not None:
-            model.encoder.batch_tokens = batch_tokens
         config = build_config(cls.config_class, own, defaults=_saved(checkpoint, cls), other_options=LOADING)
-        return model, config
+        return model, config, batch_tokens
 
     @classmethod
     def check_options(cls, **options: Any) -> None:

@@ -110,18 +110,21 @@ class MemoryEncoder:
         scores = self.score_head(states[torch.arange(len(rows), device=last.device), last])
         return vectors, scores.squeeze(-1)
 
-    def encode(self, rows: Sequence[Row]) -> EncodedRows:
+    def encode(self, rows: Sequence[Row], *, batch_tokens: int | None = None) -> EncodedRows:
         """Encode any number of inputs, in batches of similar length.
 
         Args:
             rows: (n_rows,).
+            batch_tokens: padded size of a batch; None: the encoder's own.
 
         Returns:
             Memories and scores, in the order of the rows.
         """
         memories: list[Tensor | None] = [None] * len(rows)
         scores = [0.0] * len(rows)
-        limit = self.batch_tokens or (_BATCH_TOKENS_CPU if self.device.type == "cpu" else _BATCH_TOKENS_GPU)
+        limit = (
+            batch_tokens or self.batch_tokens or (_BATCH_TOKENS_CPU if self.device.type == "cpu" else _BATCH_TOKENS_GPU)
+        )
         with torch.no_grad():
             for batch in length_buckets([len(row.ids) for row in rows], limit):
                 vectors, found = self.forward([rows[index] for index in batch])

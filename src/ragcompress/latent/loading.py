@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
 # A checkpoint of ours may bring its base model along.
 OWN_BASE = "base"
-_BASE_PATTERNS = ("*.json", "tokenizer.model", "*.jinja", "*.safetensors")
+_DESCRIPTION = ("*.json", "tokenizer.model", "*.jinja")
+_WEIGHTS = ("model*.safetensors",)  # not a second copy that some repositories hold under another name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,9 @@ class LoadOptions:
         return build(load_in_8bit=True, llm_int8_enable_fp32_cpu_offload=True)
 
 
-def find_base(named: object, given: str | Path | None, checkpoint: Path, *, option: str) -> tuple[Path, str]:
+def find_base(
+    named: object, given: str | Path | None, checkpoint: Path, *, option: str, weights: bool = True
+) -> tuple[Path, str]:
     """Find the folder of a base model.
 
     Args:
@@ -110,6 +112,7 @@ def find_base(named: object, given: str | Path | None, checkpoint: Path, *, opti
         given: by the caller; goes first.
         checkpoint: folder of the checkpoint; a folder of the right name inside or beside it is found, too.
         option: what the caller can pass, for error messages.
+        weights: whether they are needed, or configuration and tokenizer are enough.
 
     Returns:
         The folder, and the name to write down.
@@ -117,8 +120,9 @@ def find_base(named: object, given: str | Path | None, checkpoint: Path, *, opti
     Raises:
         CheckpointError: it is nowhere; says what to pass.
     """
+    patterns = _DESCRIPTION + _WEIGHTS * weights
     if given is not None:
-        return resolve(given, allow_patterns=_BASE_PATTERNS), str(given)
+        return resolve(given, allow_patterns=patterns), str(given)
     if (checkpoint / OWN_BASE).is_dir():
         return checkpoint / OWN_BASE, str(named)
     if not isinstance(named, str) or not named:
@@ -130,7 +134,7 @@ def find_base(named: object, given: str | Path | None, checkpoint: Path, *, opti
             if folder.is_dir():
                 return folder, named
         raise CheckpointError(f"the base model {named!r} is not beside {checkpoint}.", hint=hint)
-    return resolve(named, allow_patterns=_BASE_PATTERNS, offline_hint=hint), named
+    return resolve(named, allow_patterns=patterns, offline_hint=hint), named
 
 
 def load_tokenizer(folder: Path, *, padding_side: str = "left") -> PreTrainedTokenizerBase:

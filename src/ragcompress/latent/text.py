@@ -5,6 +5,7 @@ Documents and questions are untrusted: a ``</s>`` or ``<MEM0>`` in them must rea
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Sequence
@@ -67,6 +68,11 @@ class TemplateTokenizer:
         special |= set(tokenizer.all_special_tokens)
         longest_first = sorted(filter(None, special), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the vocabulary and its rules, added tokens included."""
+        return hashlib.sha256(self._plain.to_str().encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
         """Size of the vocabulary, added tokens included: how many rows the embeddings must have."""

@@ -125,9 +125,11 @@ class Oscar(LatentCompressor):
             OptionError: an option does not exist or is out of range.
             MissingExtraError: bitsandbytes is missing.
         """
-        model, config = cls._load(checkpoint, revision, {"device": device, "dtype": dtype, **options})
+        model, config, batch_tokens = cls._load(checkpoint, revision, {"device": device, "dtype": dtype, **options})
         assert isinstance(config, OscarConfig)
-        return cls(model, config, store=InMemoryStore() if store is None else store)
+        compressor = cls(model, config, store=InMemoryStore() if store is None else store)
+        compressor.batch_tokens = batch_tokens
+        return compressor
 
     @classmethod
     def tiny(cls) -> Self:
@@ -154,7 +156,9 @@ class Oscar(LatentCompressor):
         flat = [document for each in documents for document in each]
         asked = [query for query, each in zip(queries, documents, strict=True) for _ in each]
         chunks = self._chunks(flat, self._pairs, asked)
-        encoded = self.model.encoder.encode([chunk.row for each in chunks for chunk in each])
+        encoded = self.model.encoder.encode(
+            [chunk.row for each in chunks for chunk in each], batch_tokens=self.batch_tokens
+        )
         scores: list[float | None] = (
             list(encoded.scores) if encoded.scores is not None else [None] * len(encoded.memories)
         )

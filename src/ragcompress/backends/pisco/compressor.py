@@ -124,9 +124,11 @@ class Pisco(LatentCompressor, OfflineCompressor):
             OptionError: an option does not exist or is out of range.
             MissingExtraError: bitsandbytes is missing.
         """
-        model, config = cls._load(checkpoint, revision, {"device": device, "dtype": dtype, **options})
+        model, config, batch_tokens = cls._load(checkpoint, revision, {"device": device, "dtype": dtype, **options})
         assert isinstance(config, PiscoConfig)
-        return cls(model, config, store=store)
+        compressor = cls(model, config, store=store)
+        compressor.batch_tokens = batch_tokens
+        return compressor
 
     @classmethod
     def tiny(cls) -> Self:
@@ -156,7 +158,9 @@ class Pisco(LatentCompressor, OfflineCompressor):
         import torch
 
         chunks = self._chunks(documents, self._documents)
-        encoded = self.model.encoder.encode([chunk.row for each in chunks for chunk in each])
+        encoded = self.model.encoder.encode(
+            [chunk.row for each in chunks for chunk in each], batch_tokens=self.batch_tokens
+        )
         vectors = iter(encoded.memories)
         memories = []
         for own, n_tokens in zip(chunks, self._lengths(documents), strict=True):
