@@ -342,7 +342,7 @@ class OfflineCompressor(Compressor):
         queries = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else queries
         checked = check_inputs(queries, documents, needs_query=self.info.needs_query)
         contexts: list[CompressedContext] = []
-        for group in _groups(checked, _MAX_DOCUMENTS_AT_ONCE):
+        for group in query_groups(checked):
             contexts += self._compress_group([queries[index] for index in group], [checked[index] for index in group])
         return contexts
 
@@ -362,8 +362,16 @@ class OfflineCompressor(Compressor):
         return [replace(context, timings=timings) for context in contexts]
 
 
-def _groups(documents: Sequence[Sequence[Document]], most: int) -> Iterator[list[int]]:
-    """Split queries into runs with no more documents together than ``most`` (or a single query)."""
+def query_groups(documents: Sequence[Sequence[Document]], most: int = _MAX_DOCUMENTS_AT_ONCE) -> Iterator[list[int]]:
+    """Split queries into runs with no more documents together than a limit (or a single query).
+
+    Args:
+        documents: (n_queries,) lists.
+        most: documents of a run.
+
+    Yields:
+        Indices of the queries of one run.
+    """
     group: list[int] = []
     n_docs = 0
     for index, each in enumerate(documents):

@@ -208,7 +208,7 @@ class Layout:
     """How the segments of a result are written out as one text.
 
     Attributes:
-        title: ``"once"``: in front of the first segment of its document; ``"each"``: in front of every segment;
+        title: ``"once"``: in front of the first text segment of its document; ``"each"``: of every text segment;
             ``"never"``.
         title_separator: between a title and what follows.
         segment_separator: between two segments of one document; None: what stood between them where that was

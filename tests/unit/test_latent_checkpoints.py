@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import ragcompress as rc
-from ragcompress.latent.assemble import kept_layers, trimmed_config
+from ragcompress.latent.building import kept_layers, trimmed_config
 from ragcompress.latent.checkpoint import load_latent, save_latent
 from ragcompress.latent.loading import LoadOptions, load_config
 from ragcompress.testing import tiny
@@ -403,6 +403,26 @@ def test_cocom_is_written_in_our_layout_if_its_base_is_the_named_one(tmp_path):
         save_latent(load(tmp_path / "cocom", base=GOLDENS / "tiny-mistral"), tmp_path / "other")
 
 
+def test_a_checkpoint_of_the_other_kind_is_named(tmp_path, caplog):
+    cocom(tmp_path / "cocom")
+    with pytest.raises(rc.OptionError, match="without the question"):
+        rc.load("oscar", tmp_path / "cocom", base=GOLDENS / "tiny-mistral", device="cpu")
+    rc.load("oscar", GOLDENS / "pisco-v1-tiny", device="cpu")
+    assert "no compressor of its own" in caplog.text
+    rc.load("pisco", GOLDENS / "oscar-v1-tiny", device="cpu")
+    assert "expect the question" in caplog.text
+
+
+def test_oscar_of_2026_reads_the_question_with_the_document():
+    oscar = rc.load("oscar", GOLDENS / "pisco-v2-tiny", device="cpu")
+    text = oscar.model.encoder_text
+    (row,) = oscar.model.pairs.rows(text, ["Reefs."], ["Where?"])
+    assert row.ids[: -sum(row.is_memory)] == text.tokenizer("Query: Where?\n Document: Reefs.").input_ids
+    context = oscar.compress("Where?", DOCUMENTS)
+    assert [segment.n_slots for segment in context.segments] == [5, 3]
+    assert len(oscar.reader().answer([context], max_new_tokens=3)) == 1
+
+
 def test_cocom_variants_that_are_not_read(tmp_path):
     cocom(tmp_path / "cocom")
     change(tmp_path / "cocom", compr_model_name="bert-base-uncased")
@@ -454,6 +474,11 @@ def test_p10_trimmed_compressors(copied, settings, kept):
         inner.config.num_hidden_layers = len(kept)
         expected = inner(torch.tensor([row.ids]), use_cache=False).last_hidden_state[0, -8:]
     assert (loaded.encoder.encode([row]).memories[0] - expected).abs().max() < TOLERANCE
+    save_latent(loaded, folder.parent / "saved")
+    again = load(folder.parent / "saved", base=GOLDENS / "tiny-mistral")
+    assert torch.equal(again.encoder.encode([row]).memories[0], loaded.encoder.encode([row]).memories[0])
+    with pytest.raises(rc.OptionError, match="trimmed and LoRA compressors"):
+        save_latent(loaded, folder.parent / "published", layout="published")
 
 
 def test_p10_which_layers_are_kept():

@@ -168,7 +168,9 @@ def test_oscar_reads_all_pairs_of_a_batch_together(monkeypatch):
     oscar = tiny("oscar")
     calls = []
     encode = oscar.model.encoder.encode
-    monkeypatch.setattr(oscar.model.encoder, "encode", lambda rows, **more: calls.append(len(rows)) or encode(rows, **more))
+    monkeypatch.setattr(
+        oscar.model.encoder, "encode", lambda rows, **more: calls.append(len(rows)) or encode(rows, **more)
+    )
     oscar.compress_batch(list(QUERIES), [DOCUMENTS] * 4)
     assert calls == [20]
 

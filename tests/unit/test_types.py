@@ -50,7 +50,7 @@ def test_vectors_are_written_as_handles():
     segment = memory_segment()
     assert segment.handle == f"<|rc:{'k' * 32}:2|>"
     context = rc.CompressedContext("q", DOCUMENTS, (segment, piece(2, 0, 6)), 10, 3)
-    assert context.text == f"T\n{segment.handle}\n\nAlpha."
+    assert context.text == f"{segment.handle}\n\nAlpha."
 
 
 @pytest.mark.parametrize(

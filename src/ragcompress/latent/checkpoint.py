@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ragcompress.checkpoints import contents, no_loading_bar, read_json, resolve
+from ragcompress.checkpoints import contents, no_loading_bar, read_json, resolve, whole_folder
 from ragcompress.errors import CheckpointError, OptionError
 from ragcompress.latent import _own_layout, _v1_layout, _v2_layout
 from ragcompress.latent.adapters import adapter_parameters
 from ragcompress.latent.assemble import assemble
-from ragcompress.latent.files import whole_folder
 from ragcompress.latent.loading import LoadOptions
 from ragcompress.latent.model import LatentModel
 from ragcompress.latent.parts import SINGLE

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,33 +129,3 @@ def write_table(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
     table = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(table, path, metadata={"format": "pt"})  # transformers asks for the mark
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Write a folder all or nothing: a draft beside it takes its name when everything is written.
-
-    Args:
-        folder: must not exist, or be empty.
-
-    Yields:
-        The draft to write into.
-
-    Raises:
-        CheckpointError: there is something in the folder already.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder} exists and is not empty; nothing was written.", hint=contents(folder.parent))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield draft
-        if folder.exists():
-            folder.rmdir()
-        for written in draft.rglob("*"):  # temporary folders and safetensors are private to their owner
-            written.chmod(0o755 if written.is_dir() else 0o644)
-        draft.chmod(0o755)
-        draft.rename(folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise

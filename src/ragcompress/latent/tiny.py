@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ragcompress.latent.adapters import adapter_parameters, add_adapters
-from ragcompress.latent.assemble import SCORE_TOKEN
 from ragcompress.latent.backbone import Backbone
+from ragcompress.latent.building import SCORE_TOKEN
 from ragcompress.latent.encoder import MemoryEncoder
 from ragcompress.latent.formats import DocumentFormat
 from ragcompress.latent.loading import finish

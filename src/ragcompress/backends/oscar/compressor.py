@@ -6,6 +6,7 @@ it was trained to, a relevance score from the same pass. Nothing can be computed
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ragcompress.backends.oscar.config import OscarConfig
-from ragcompress.compressor import BackendInfo, PublishedCheckpoint, check_inputs
+from ragcompress.compressor import BackendInfo, PublishedCheckpoint, check_inputs, query_groups
 from ragcompress.errors import OptionError
 from ragcompress.latent.compressing import LAYOUT, Chunk, LatentCompressor
 from ragcompress.memories import InMemoryStore, MemoryStore, memory_key
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from ragcompress.latent.formats import DocumentFormat
     from ragcompress.latent.model import LatentModel
 
+logger = logging.getLogger("ragcompress")
+
 _LICENCE = "CC BY-NC 4.0"
-_MAX_DOCUMENTS_AT_ONCE = 512
 
 
 class Oscar(LatentCompressor):
@@ -84,6 +86,10 @@ class Oscar(LatentCompressor):
                 f"{wish} needs scores, but this checkpoint has no reranking head (none of the released ones does).",
                 hint="Rank with a retriever or a reranker first; all documents are kept in their order.",
             )
+        if self.model.layout == "cocom-v1":
+            raise OptionError(
+                "COCOM's checkpoints compress documents without the question.", hint="rc.load('pisco', ...) reads them."
+            )
         self._pairs: DocumentFormat = self._form(self.model.pairs)
         self._key_settings: dict[str, str | int | float | bool | None] = {
             "space": self.model.space,
@@ -127,6 +133,10 @@ class Oscar(LatentCompressor):
         """
         model, config, batch_tokens = cls._load(checkpoint, revision, {"device": device, "dtype": dtype, **options})
         assert isinstance(config, OscarConfig)
+        if model.compressor_base is None:
+            logger.warning(
+                "%s has no compressor of its own: PISCO's checkpoints were not trained on questions", checkpoint
+            )
         compressor = cls(model, config, store=InMemoryStore() if store is None else store)
         compressor.batch_tokens = batch_tokens
         return compressor
@@ -145,8 +155,8 @@ class Oscar(LatentCompressor):
         queries = list(queries) if not isinstance(queries, str) else queries
         checked = check_inputs(queries, documents)
         contexts: list[CompressedContext] = []
-        for first, last in _groups([len(each) for each in checked]):
-            contexts += self._compress_group(queries[first:last], checked[first:last])
+        for group in query_groups(checked):
+            contexts += self._compress_group([queries[index] for index in group], [checked[index] for index in group])
         return contexts
 
     def _compress_group(
@@ -219,15 +229,3 @@ class Oscar(LatentCompressor):
         ranked = sorted(indices, key=lambda index: (-best[index], index))
         chosen = ranked if self.config.top_k is None else ranked[: self.config.top_k]
         return chosen if self.config.order == "score" else sorted(chosen)
-
-
-def _groups(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Runs of queries with no more documents together than fit into memory comfortably."""
-    first, total = 0, 0
-    for index, size in enumerate(sizes):
-        if index > first and total + size > _MAX_DOCUMENTS_AT_ONCE:
-            yield first, index
-            first, total = index, 0
-        total += size
-    if first < len(sizes):
-        yield first, len(sizes)

@@ -6,6 +6,7 @@ are computed once, kept, and spliced into the prompt of every question that retr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from ragcompress.types import CompressedContext, Document, Memory, Segment
 if TYPE_CHECKING:
     from ragcompress.latent.formats import DocumentFormat
     from ragcompress.latent.model import LatentModel
+
+logger = logging.getLogger("ragcompress")
 
 _LICENCE = "CC BY-NC 4.0"
 
@@ -126,6 +129,8 @@ class Pisco(LatentCompressor, OfflineCompressor):
         """
         model, config, batch_tokens = cls._load(checkpoint, revision, {"device": device, "dtype": dtype, **options})
         assert isinstance(config, PiscoConfig)
+        if model.layout == "pisco-v1" and model.compressor_base is not None:
+            logger.warning("%s has a compressor of its own, as OSCAR's have, which expect the question", checkpoint)
         compressor = cls(model, config, store=store)
         compressor.batch_tokens = batch_tokens
         return compressor

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +22,7 @@ from ragcompress.checkpoints import (
     read_json,
     require,
     resolve,
+    whole_folder,
 )
 from ragcompress.errors import CheckpointError, MissingExtraError, OptionError
 from ragcompress.options import build_config
@@ -346,11 +345,7 @@ def save_encoder(encoder: SentenceEncoder, settings: dict[str, Any], folder: Pat
 
     if isinstance(encoder.model, OnnxModel):
         raise OptionError("an encoder that runs as ONNX has no weights to save.", hint="Load it with backend='torch'.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder} exists and is not empty; nothing was written.", hint=contents(folder.parent))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as draft:
         with no_loading_bar():
             encoder.model.save_pretrained(draft)
         encoder.tokenizer.save_pretrained(draft)
@@ -370,15 +365,6 @@ def save_encoder(encoder: SentenceEncoder, settings: dict[str, Any], folder: Pat
         _write_json(draft / "sentence_bert_config.json", {"max_seq_length": encoder.max_length, "do_lower_case": False})
         _write_json(draft / "config_sentence_transformers.json", prompts)
         _write_json(draft / SETTINGS_FILE, settings)
-        if folder.exists():
-            folder.rmdir()
-        for written in draft.rglob("*"):  # temporary folders and safetensors are private to their owner
-            written.chmod(0o755 if written.is_dir() else 0o644)
-        draft.chmod(0o755)
-        draft.rename(folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def _write_json(path: Path, value: object) -> None:
