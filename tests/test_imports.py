@@ -27,7 +27,7 @@ LIGHT = [
     "options", "reading", "registry", "selection", "sentences", "testing", "tiny", "tokens", "types",
     "backends/__init__", "backends/recomp_extractive/__init__", "backends/recomp_extractive/compressor",
     "backends/recomp_extractive/config", "backends/recomp_extractive/_checkpoint",
-    "handles", "prompts", "reader", "reader_adapter", "latent/__init__", "latent/compressing", "latent/config",
+    "handles", "prompts", "reader", "reader_adapter", "latent/__init__", "latent/compressing", "latent/config", "latent/options",
     "latent/memory_rows", "backends/pisco/__init__", "backends/pisco/compressor", "backends/pisco/config",
     "backends/oscar/__init__", "backends/oscar/compressor", "backends/oscar/config",
     "stores/__init__", "stores/lancedb", "stores/opening", "stores/rows",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ragcompress.errors import SpaceMismatchError as SpaceMismatchError
     from ragcompress.errors import UnknownBackendError as UnknownBackendError
     from ragcompress.handles import attach_question as attach_question
+    from ragcompress.handles import without_question as without_question
     from ragcompress.memories import InMemoryStore as InMemoryStore
     from ragcompress.memories import MemoryStore as MemoryStore
     from ragcompress.memories import open_store as open_store
@@ -91,7 +92,7 @@ _EXPORTS = {
         "SpaceMismatchError",
         "UnknownBackendError",
     ),
-    "handles": ("attach_question",),
+    "handles": ("attach_question", "without_question"),
     "options": ("unique_name",),
     "memories": ("InMemoryStore", "MemoryStore", "open_store"),
     "reader": ("Answer", "GenerationOptions", "Reader"),

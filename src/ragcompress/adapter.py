@@ -25,10 +25,10 @@ from ragcompress.errors import (
     UnknownBackendError,
     unknown_name_message,
 )
-from ragcompress.handles import Handle, digest, only_handles, parse
+from ragcompress.handles import text_digest
 from ragcompress.options import check_choice, check_range
 from ragcompress.registry import available, find, load
-from ragcompress.types import HANDLE_START, CompressedContext, CompressedDocument, Document
+from ragcompress.types import HANDLE_START, CompressedContext, CompressedDocument, Document, MemorySegment
 
 # One key, whose value is a string: vector stores refuse nested metadata.
 NOTE_KEY = "ragcompress"
@@ -116,9 +116,11 @@ class Adapter:
                 HandleWarning,
                 stacklevel=_outside(),
             )
-            if compressor is None and self.options.get("store") is None:
-                # Whoever reads the handles has to find the vectors: a store of this process that both sides know.
-                self.options["store"] = SHARED_STORE
+            if compressor is not None and getattr(compressor, "store", None) is None:
+                raise OptionError(
+                    f"the {compressor.name} compressor has no store, so nobody could read the handles that it writes.",
+                    hint="Give it one: compressor.store = ragcompress.InMemoryStore().",
+                )
         self.on_error = on_error
         self.timeout = timeout
         self.min_chars = min_chars
@@ -130,6 +132,9 @@ class Adapter:
             self.options = dict(compressor.spec.options)
         elif compressor is not None:
             self.backend = compressor.name or type(compressor).__name__
+        if vectors and self.options.get("store") is None:
+            # Whoever reads the handles has to find the vectors: a store of this process that both sides know.
+            self.options["store"] = SHARED_STORE
 
     @property
     def compressor(self) -> Compressor:
@@ -304,14 +309,13 @@ def note(outcome: Outcome, part: CompressedDocument | None, backend: str, source
         entry["n_tokens"] = sum(context.document_tokens[document] for document in part.documents)
     if not single:
         entry["source_ids"] = list(source_ids)
-    handles = [found for found in parse(part.text) if isinstance(found, Handle)]
-    if handles:
-        entry["handles"] = digest(handles)
+    if any(isinstance(segment, MemorySegment) for segment in part.segments):
+        entry["handles"] = text_digest(part.text)
     return json.dumps(entry)
 
 
 def carries_handles(text: str, metadata: Mapping[str, Any]) -> bool:
-    """Whether a document holds the handles that an earlier compressor of ours put there, and nothing else.
+    """Whether a document is as an earlier compressor of ours wrote it, with handles in it.
 
     Such a document goes through a further compressor as it is. Handles in any other text are somebody's writing and
     are made harmless.
@@ -323,13 +327,13 @@ def carries_handles(text: str, metadata: Mapping[str, Any]) -> bool:
     Returns:
         True if text and note agree.
     """
-    if HANDLE_START not in text or not only_handles(text):
+    if HANDLE_START not in text:
         return False
     try:
         noted = read_note(metadata).get("handles")
     except (ValueError, TypeError):  # somebody else's entry under our key
         return False
-    return noted == digest([found for found in parse(text) if isinstance(found, Handle)])
+    return bool(noted) and noted == text_digest(text)
 
 
 def _outside() -> int:

@@ -84,9 +84,11 @@ def attach_question(question: str | None, texts: Sequence[str]) -> list[str]:
         texts: the documents as they go out, in their order; some of them, or none, hold handles that we wrote.
 
     Returns:
-        The texts, the first one with a handle followed by the marker. Unchanged if there is no handle, or if so much
-        text stands beside the handles that repeating it would cost more than the published prompt is worth.
+        The texts, the first one with a handle followed by the marker, and no other marker in any. Without a marker if
+        there is no handle, or if so much text stands beside the handles that repeating it would cost more than the
+        published prompt is worth.
     """
+    texts = [without_question(text) for text in texts]
     parts = [[part for part in parse(text) if isinstance(part, Handle)] for text in texts]
     handles = [each for own in parts for each in own]
     beside = [text.strip() for text, own in zip(texts, parts, strict=True) if not own]
@@ -105,19 +107,28 @@ def attach_question(question: str | None, texts: Sequence[str]) -> list[str]:
     return [text + marker if index == first else text for index, text in enumerate(texts)]
 
 
-def only_handles(text: str) -> bool:
-    """Whether a text is nothing but handles (and the question that may stand beside them).
+def without_question(text: str) -> str:
+    """Take out what ``attach_question`` left in a text.
 
     Args:
-        text: of a document; whether to trust it is the caller's decision.
+        text: any.
 
     Returns:
-        True if at least one handle and no other text is in it.
+        The text; its handles stay.
     """
-    parts = parse(text)
-    return any(isinstance(part, Handle) for part in parts) and not any(
-        isinstance(part, str) and part.strip() for part in parts
-    )
+    return _PATTERN.sub(lambda match: "" if match["ask"] is not None else match.group(), text)
+
+
+def text_digest(text: str) -> str:
+    """Identify a text that holds handles, whatever question stands beside them.
+
+    Args:
+        text: of a document.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    return hashlib.sha256(without_question(text).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def parse(text: str) -> list[str | Handle | Ask]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -121,6 +121,11 @@ class Reader(ABC):
     space: str
     name: str = ""
 
+    @property
+    @abstractmethod
+    def window(self) -> int:
+        """How many tokens and slots the model reads, the answer included."""
+
     @abstractmethod
     def inputs(self, contexts: Sequence[CompressedContext]) -> tuple[Tensor, Tensor]:
         """Build the decoder's inputs for several questions, with the model's published prompt.
@@ -155,7 +160,7 @@ class Reader(ABC):
         """
 
     @abstractmethod
-    def stream(self, request: Request, **options: Any) -> Iterator[str]:
+    def stream(self, request: Request, **options: Any) -> Generator[str, None, Answer]:
         """Answer one request piece by piece, as the tokens come.
 
         Args:
@@ -163,15 +168,17 @@ class Reader(ABC):
             **options: see ``GenerationOptions``.
 
         Returns:
-            Pieces whose concatenation is the answer.
+            Pieces whose concatenation is the answer; the generator's own return value (``StopIteration.value``) is the
+            ``Answer``. Closing it ends the generation.
         """
 
     @abstractmethod
-    def count(self, request: Request) -> int:
+    def count(self, request: Request, *, prompt_mode: PromptMode | None = None) -> int:
         """Length of a request as the model would read it: tokens plus memory slots.
 
         Args:
             request: see ``generate``.
+            prompt_mode: see ``GenerationOptions``; None: the reader's own.
 
         Returns:
             The length; nothing is looked up, so that missing memories do not matter.

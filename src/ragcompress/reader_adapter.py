@@ -73,7 +73,7 @@ class ReaderAdapter:
         self.backend = backend if spec is None else spec.backend
         self.checkpoint = checkpoint if spec is None else spec.checkpoint
         self.options = dict(options or {}) if spec is None else dict(spec.options)
-        if self._given is None and self.options.get("store") is None:
+        if not self.by_hand and self.options.get("store") is None:
             self.options["store"] = SHARED_STORE
 
     @property

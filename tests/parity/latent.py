@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from ragcompress.latent.checkpoint import load_latent
-from ragcompress.latent.loading import LoadOptions
+from ragcompress.latent.options import LoadOptions
 
 GOLDENS = Path(__file__).parent / "goldens"
 TOLERANCE = 1e-4

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ragcompress as rc
-from ragcompress.handles import Ask, Handle, digest, only_handles, parse
+from ragcompress.handles import Ask, Handle, digest, parse
 
 KEYS = st.text("0123456789abcdef", min_size=1, max_size=32)
 HANDLES = st.builds(Handle, KEYS, st.integers(0, 99), st.none() | st.integers(0, 999))
@@ -58,11 +58,25 @@ def test_nothing_is_attached_without_question_or_handle_or_with_much_text_beside
     assert rc.attach_question("Why?", ["<|rc:aa:8|>", "x" * 5000]) == ["<|rc:aa:8|>", "x" * 5000]
 
 
-def test_texts_of_nothing_but_handles():
-    assert only_handles("<|rc:aa:8|>\n\n<|rc:ab.2:8|>")
-    assert not only_handles("<|rc:aa:8|> and text")
-    assert not only_handles("")
-    assert not only_handles(" ")
+def test_an_older_question_goes_before_a_new_one_comes():
+    first = rc.attach_question("Why?", ["<|rc:aa:8|>", "<|rc:bb:8|>"])
+    second = rc.attach_question("Who?", first[::-1])
+    assert [part.question for text in second for part in parse(text) if isinstance(part, Ask)] == ["Who?"]
+    assert [rc.without_question(text) for text in second] == ["<|rc:bb:8|>", "<|rc:aa:8|>"]
+
+
+def test_documents_of_vectors_and_text_are_carried_as_they_were_written():
+    from ragcompress.adapter import Outcome
+    from ragcompress.testing import tiny
+
+    context = tiny("pisco").compress("Why?", ["bread " * 125 + ". Salt."])
+    kinds = {type(segment) for segment in context.segments}
+    assert kinds == {rc.MemorySegment, rc.TextSegment}
+    (part,) = context.by_document()
+    metadata = {rc.NOTE_KEY: rc.note(Outcome(context), part, "pisco")}
+    assert rc.carries_handles(part.text, metadata)
+    assert rc.carries_handles(*[rc.attach_question("Why?", [part.text])[0], metadata])
+    assert not rc.carries_handles(part.text.replace("Salt", "Salt <|rc:0a:8|>"), metadata)
 
 
 def test_carried_handles_need_the_note_of_the_compressor_that_wrote_them():

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 import ragcompress as rc
 from ragcompress.latent.building import kept_layers, trimmed_config
 from ragcompress.latent.checkpoint import load_latent, save_latent
-from ragcompress.latent.loading import LoadOptions, load_config
+from ragcompress.latent.loading import load_config
+from ragcompress.latent.options import LoadOptions
 from ragcompress.testing import tiny
 from tests.parity.latent import GOLDENS, TOLERANCE, model, tensors, texts
 

@@ -87,7 +87,10 @@ def test_short_documents_are_read_as_text_between_vectors(pisco, reader):
 
 
 def test_counts_agree_with_what_is_decoded(reader, context):
-    for request in (context, prompt_of(context), [{"role": "user", "content": prompt_of(context)}]):
+    prompt = prompt_of(context)
+    found = reader.generate([prompt], prompt_mode="verbatim")[0]
+    assert reader.count(prompt, prompt_mode="verbatim") == found.n_prompt_slots != reader.count(prompt)
+    for request in (context, prompt, [{"role": "user", "content": prompt_of(context)}]):
         assert reader.count(request) == reader.generate([request])[0].n_prompt_slots
 
 
@@ -308,6 +311,19 @@ def test_streaming_gives_the_same_text_as_it_comes(reader, context):
     pieces = list(reader.stream(context, max_new_tokens=16))
     assert len(pieces) > 1
     assert "".join(pieces) == reader.answer([context], max_new_tokens=16)[0]
+
+
+def test_a_stream_ends_with_the_answer(reader, context):
+    stream = reader.stream(context)
+    pieces = []
+    while True:
+        try:
+            pieces.append(next(stream))
+        except StopIteration as end:
+            answer = end.value
+            break
+    assert answer == reader.generate([context])[0]
+    assert "".join(pieces) == answer.text
 
 
 def test_whoever_stops_listening_stops_the_generation(reader, context):

@@ -345,6 +345,21 @@ def test_compressor_and_reader_of_equal_configuration_share_weights_and_store():
     assert holder.configuration()["checkpoint"] == folder
 
 
+def test_a_compressor_whose_handles_nobody_could_read_is_refused():
+    with pytest.warns(rc.HandleWarning), pytest.raises(rc.OptionError, match="has no store"):
+        Adapter(compressor=tiny("pisco"))
+
+
+def test_a_compressor_that_is_pickled_meets_its_reader_in_the_shared_store():
+    import pickle
+
+    with pytest.warns(rc.HandleWarning):
+        adapter = Adapter(compressor=rc.load("pisco", GOLDENS / "pisco-v1-tiny", device="cpu"))
+    again = pickle.loads(pickle.dumps(adapter))
+    assert again.compressor.store is rc.open_store(SHARED_STORE)
+    assert again.options["store"] == SHARED_STORE
+
+
 def test_readers_by_hand_and_bad_ones(pisco):
     import pickle
 

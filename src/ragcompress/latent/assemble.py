@@ -14,8 +14,8 @@ from ragcompress.latent._v1_layout import TRIMMED
 from ragcompress.latent.building import SCORE_TOKEN, build_compressor, build_decoder, short_name
 from ragcompress.latent.encoder import MemoryEncoder
 from ragcompress.latent.formats import DocumentFormat
-from ragcompress.latent.loading import LoadOptions
 from ragcompress.latent.model import LatentModel
+from ragcompress.latent.options import LoadOptions
 from ragcompress.latent.parts import DECODER, ENCODER, SINGLE, Parts, whole_number
 from ragcompress.latent.text import TemplateTokenizer
 from ragcompress.prompts import COCOM, COCOM_WITHOUT_SEPARATOR, PISCO, PISCO_V2, PISCO_WITHOUT_SEPARATOR

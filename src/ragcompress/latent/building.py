@@ -13,7 +13,6 @@ from ragcompress.latent.adapters import adapter_rank, add_adapters, copy_weights
 from ragcompress.latent.backbone import Backbone
 from ragcompress.latent.encoder import MemoryEncoder
 from ragcompress.latent.loading import (
-    LoadOptions,
     build_from_config,
     find_base,
     finish,
@@ -22,6 +21,7 @@ from ragcompress.latent.loading import (
     load_tokenizer,
     resize,
 )
+from ragcompress.latent.options import LoadOptions
 from ragcompress.latent.parts import COMPRESSOR, Parts, setting
 from ragcompress.latent.text import TemplateTokenizer
 from ragcompress.nn.connector import connector

@@ -14,8 +14,8 @@ from ragcompress.errors import CheckpointError, OptionError
 from ragcompress.latent import _own_layout, _v1_layout, _v2_layout
 from ragcompress.latent.adapters import adapter_parameters
 from ragcompress.latent.assemble import assemble
-from ragcompress.latent.loading import LoadOptions
 from ragcompress.latent.model import LatentModel
+from ragcompress.latent.options import LoadOptions
 from ragcompress.latent.parts import SINGLE
 from ragcompress.options import check_choice
 

@@ -210,7 +210,7 @@ class LatentCompressor(Compressor):
     ) -> tuple[LatentModel, LatentConfig, int | None]:
         """Model, config and batch size; ``options`` are those of loading and of the config together."""
         from ragcompress.latent.checkpoint import load_latent
-        from ragcompress.latent.loading import LoadOptions
+        from ragcompress.latent.options import LoadOptions
 
         if checkpoint is None:
             raise CheckpointError(
@@ -233,7 +233,7 @@ class LatentCompressor(Compressor):
     @classmethod
     def check_options(cls, **options: Any) -> None:
         """Check options without loading anything; see ``Compressor.check_options``."""
-        from ragcompress.latent.loading import LoadOptions
+        from ragcompress.latent.options import LoadOptions
 
         loading = {name: value for name, value in options.items() if name in LOADING and name != "batch_tokens"}
         LoadOptions(**loading)

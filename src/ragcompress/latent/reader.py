@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from ragcompress.latent.requests import PreparedRequest, Vectors, prepare
 from ragcompress.memories import fetch
 from ragcompress.nn.batching import length_buckets
 from ragcompress.nn.splice import splice
-from ragcompress.reader import Answer, GenerationOptions, Reader, Request, generation_options
+from ragcompress.reader import Answer, GenerationOptions, PromptMode, Reader, Request, generation_options
 from ragcompress.types import CompressedContext, Memory
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ class LatentReader(Reader):
                 raise InputTypeError(f"expected CompressedContexts, got {type(context).__name__}.")
         return self._embed([self._prepare(context, self._options({})) for context in contexts])
 
-    def count(self, request: Request) -> int:
+    def count(self, request: Request, *, prompt_mode: PromptMode | None = None) -> int:
         """Length of a request in tokens and slots; see ``Reader.count``."""
-        options = self._options({})
-        return len(prepare(request, self.model, self.prompt, options.prompt_mode, limit=1 << 60).ids)
+        mode = self._options({} if prompt_mode is None else {"prompt_mode": prompt_mode}).prompt_mode
+        return len(prepare(request, self.model, self.prompt, mode, limit=1 << 60).ids)
 
     def generate(self, requests: Sequence[Request], **options: Any) -> list[Answer]:
         """Answer contexts, prompts or conversations; see ``Reader.generate``."""
@@ -105,14 +105,17 @@ class LatentReader(Reader):
                 answers[index] = answer
         return [answer for answer in answers if answer is not None]
 
-    def stream(self, request: Request, **options: Any) -> Iterator[str]:
+    def stream(self, request: Request, **options: Any) -> Generator[str, None, Answer]:
         """Answer one request as the tokens come; see ``Reader.stream``."""
         chosen = self._options(options)
         # Prepared before the first piece is asked for: errors belong to the call, not to the loop over its result.
-        embeddings, mask = self._embed([self._prepare(request, chosen)])
-        return self._stream(embeddings, mask, chosen)
+        prepared = self._prepare(request, chosen)
+        embeddings, mask = self._embed([prepared])
+        return self._stream(prepared, embeddings, mask, chosen)
 
-    def _stream(self, embeddings: Tensor, mask: Tensor, options: GenerationOptions) -> Iterator[str]:
+    def _stream(
+        self, prepared: PreparedRequest, embeddings: Tensor, mask: Tensor, options: GenerationOptions
+    ) -> Generator[str, None, Answer]:
         def run(tokens: TokenQueue, cancelled: Cancelled) -> None:
             self._generate(embeddings, mask, options, extra=[cancelled], streamer=tokens)
 
@@ -127,10 +130,11 @@ class LatentReader(Reader):
                 yield text[sent:safe]
                 sent = safe
             if done:
-                return
-        text, _ = self._text(ids, options.stops)
-        if len(text) > sent:
-            yield text[sent:]
+                break
+        answer = self._answer(prepared, ids, options)
+        if len(answer.text) > sent:
+            yield answer.text[sent:]
+        return answer
 
     def _options(self, options: Mapping[str, Any]) -> GenerationOptions:
         return generation_options(self.defaults | dict(options))
@@ -196,22 +200,19 @@ class LatentReader(Reader):
     def _decode(self, prepared: Sequence[PreparedRequest], options: GenerationOptions) -> list[Answer]:
         embeddings, mask = self._embed(prepared)
         rows = self._generate(embeddings, mask, options).tolist()
-        answers = []
-        for each, row in zip(prepared, rows, strict=True):
-            text, done = self._text(row, options.stops)
-            reason: Literal["stop", "length"] = "stop" if done else "length"
-            answers.append(
-                Answer(
-                    text=text,
-                    n_prompt_slots=len(each.ids),
-                    n_new_tokens=len(self._until_end(row)),
-                    truncated=each.n_dropped > 0,
-                    n_dropped=each.n_dropped,
-                    finish_reason=reason,
-                    prompt_mode=each.mode,
-                )
-            )
-        return answers
+        return [self._answer(each, row, options) for each, row in zip(prepared, rows, strict=True)]
+
+    def _answer(self, prepared: PreparedRequest, ids: Sequence[int], options: GenerationOptions) -> Answer:
+        text, done = self._text(ids, options.stops)
+        return Answer(
+            text=text,
+            n_prompt_slots=len(prepared.ids),
+            n_new_tokens=len(self._until_end(ids)),
+            truncated=prepared.n_dropped > 0,
+            n_dropped=prepared.n_dropped,
+            finish_reason="stop" if done else "length",
+            prompt_mode=prepared.mode,
+        )
 
     def _generate(
         self,
