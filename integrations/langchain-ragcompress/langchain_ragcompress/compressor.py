@@ -13,7 +13,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from pydantic import ConfigDict, Field, PrivateAttr, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 import ragcompress as rc
-from langchain_ragcompress.documents import from_outcome, summary, to_core
+from langchain_ragcompress.documents import carried_along, from_outcome, summary, to_core
 
 # Name of the run and of the event in traces.
 RUN_NAME = "ragcompress"
@@ -160,18 +160,18 @@ class RagCompressor(BaseDocumentCompressor):
 
         def compress(inputs: dict[str, Any], config: RunnableConfig) -> list[Document]:
             documents, query = read(inputs)
-            converted = to_core(documents, self.title_key)
+            carried, converted = self._read(documents)
             outcome = self._adapter.compress(query, converted)
-            result = self._written(outcome, documents)
+            result = self._written(outcome, documents, carried)
             event = summary(outcome, self.backend, len(documents), len(result))
             dispatch_custom_event(RUN_NAME, event, config=config)
             return result
 
         async def acompress(inputs: dict[str, Any], config: RunnableConfig) -> list[Document]:
             documents, query = read(inputs)
-            converted = to_core(documents, self.title_key)
+            carried, converted = self._read(documents)
             outcome = await self._adapter.acompress(query, converted)
-            result = self._written(outcome, documents)
+            result = self._written(outcome, documents, carried)
             event = summary(outcome, self.backend, len(documents), len(result))
             await adispatch_custom_event(RUN_NAME, event, config=config)
             return result
@@ -188,7 +188,7 @@ class RagCompressor(BaseDocumentCompressor):
         Returns:
             How many different memories the documents have; 0 if the backend keeps none.
         """
-        return self._adapter.remember(to_core(documents, self.title_key))
+        return self._adapter.remember(self._read(documents)[1])
 
     async def aremember(self, documents: Sequence[Document]) -> int:
         """Do the same off the event loop; see ``remember``."""
@@ -232,7 +232,18 @@ class RagCompressor(BaseDocumentCompressor):
         written: dict[str, Any] = handler(self)
         return written
 
-    def _written(self, outcome: rc.Outcome, documents: Sequence[Document]) -> list[Document]:
+    def _read(self, documents: Sequence[Document]) -> tuple[set[int], list[rc.Document]]:
+        """Which documents are handles already, and the others as the core reads them."""
+        carried = carried_along(documents)
+        converted = to_core(documents, self.title_key)
+        return carried, [document for index, document in enumerate(converted) if index not in carried]
+
+    def _written(self, outcome: rc.Outcome, documents: Sequence[Document], carried: set[int]) -> list[Document]:
         return from_outcome(
-            outcome, documents, backend=self.backend, replace_score=self.replace_score, keep_original=self.keep_original
+            outcome,
+            documents,
+            carried,
+            backend=self.backend,
+            replace_score=self.replace_score,
+            keep_original=self.keep_original,
         )

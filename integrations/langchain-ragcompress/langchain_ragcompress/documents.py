@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.documents import Document
 
@@ -12,6 +12,8 @@ import ragcompress as rc
 
 # What Cohere's, Jina's, FlashRank's and other rerankers write as well.
 SCORE_KEY = "relevance_score"
+# Deeper metadata refers to itself.
+_MAX_DEPTH = 20
 
 
 def to_core(documents: Sequence[Document], title_key: str) -> list[rc.Document]:
@@ -40,14 +42,37 @@ def to_core(documents: Sequence[Document], title_key: str) -> list[rc.Document]:
     return converted
 
 
+def carried_along(documents: Sequence[Document]) -> set[int]:
+    """Find documents that an earlier compressor of ours has turned into handles.
+
+    Args:
+        documents: any number.
+
+    Returns:
+        Their indices.
+    """
+    return {
+        index
+        for index, document in enumerate(documents)
+        if isinstance(document, Document) and rc.carries_handles(document.page_content, document.metadata)
+    }
+
+
 def from_outcome(
-    outcome: rc.Outcome, documents: Sequence[Document], *, backend: str, replace_score: bool, keep_original: bool
+    outcome: rc.Outcome,
+    documents: Sequence[Document],
+    carried: Collection[int] = (),
+    *,
+    backend: str,
+    replace_score: bool,
+    keep_original: bool,
 ) -> list[Document]:
     """Write a result as documents; the given ones stay as they are.
 
     Args:
-        outcome: of compressing ``documents``.
+        outcome: of compressing ``documents`` without those carried along.
         documents: as they were given.
+        carried: indices of documents that go on as they are, at their place.
         backend: name of the compressor.
         replace_score: whether the compressor's score replaces one that is already there.
         keep_original: whether the original text goes into the metadata.
@@ -56,39 +81,105 @@ def from_outcome(
         What was kept, in the order of the result. A document without text stays at its place. All of them, if nothing
         was compressed.
     """
+    given = [index for index in range(len(documents)) if index not in carried]
 
     def copied(index: int, text: str | None, note: str, score: float | None = None) -> Document:
-        document = documents[index]
         # Handles in text that goes on as it came are made harmless, too.
-        text = rc.neutralise(document.page_content) if text is None else text
-        # Values that cannot be copied, a connection, say, are shared: they must not fail a query.
-        known = {id(document.metadata): rc.copied_metadata(document.metadata)}
-        copy = deepcopy(document, known).model_copy(update={"page_content": text})
+        text = rc.neutralise(documents[index].page_content) if text is None else text
+        copy = _copied(documents[index], text)
+        copy.metadata = {key: _harmless(key, value) for key, value in copy.metadata.items()}
         _set_score(copy.metadata, score, replace_score)
         if keep_original:
             # An earlier compressor in the chain has seen more of it.
-            copy.metadata.setdefault(rc.ORIGINAL_KEY, document.page_content)
+            copy.metadata.setdefault(rc.ORIGINAL_KEY, documents[index].page_content)
         copy.metadata[rc.NOTE_KEY] = note
         return copy
 
-    if outcome.context is None:
-        return [copied(index, None, rc.note(outcome, None, backend)) for index in range(len(documents))]
-    result: list[tuple[int, Document]] = []
+    context = outcome.context
+    if context is None:
+        note = rc.note(outcome, None, backend)
+        return [
+            _copied(document) if index in carried else copied(index, None, note)
+            for index, document in enumerate(documents)
+        ]
+    result: list[_Written] = []
     covered: set[int] = set()
-    for part in outcome.context.by_document():
-        note = rc.note(outcome, part, backend, [documents[index].id for index in part.documents])
-        covered.update(part.documents)
-        if len(part.documents) == 1:
-            document = copied(part.documents[0], part.text, note, part.score)
+    for part in context.by_document():
+        origins = [given[index] for index in part.documents]
+        note = rc.note(outcome, part, backend, [documents[index].id for index in origins])
+        covered.update(origins)
+        if len(origins) == 1:
+            document = copied(origins[0], part.text, note, part.score)
         else:  # written from several documents: the metadata of none of them would be true
             document = Document(page_content=part.text, metadata={rc.NOTE_KEY: note})
-        result.append((part.documents[0], document))
+        result.append(_Written(origins[0], document, _shown(context, part)))
     no_text = rc.note(rc.Outcome(None, "no text"), None, backend)
     for index, document in enumerate(documents):
-        if index not in covered and not document.page_content.strip():
-            place = max((place for place, (other, _) in enumerate(result, 1) if other < index), default=0)
-            result.insert(place, (index, copied(index, None, no_text)))
-    return [document for _, document in result]
+        if index in carried:
+            text = rc.without_question(document.page_content)
+            _insert(result, _Written(index, _copied(document, text), [text]))
+        elif index not in covered and not document.page_content.strip():
+            _insert(result, _Written(index, copied(index, None, no_text), []))
+    return _with_question(context.query, result)
+
+
+class _Written(NamedTuple):
+    """A document of the result: where it came from, itself, and the pieces of it in the published prompt."""
+
+    origin: int
+    document: Document
+    shown: list[str]
+
+
+def _shown(context: rc.CompressedContext, part: rc.CompressedDocument) -> list[str]:
+    """Vectors and text are pieces of their own; vectors hold their document's title, text gets it in front."""
+    layout = context.layout
+    title = context.documents[part.documents[0]].title if len(part.documents) == 1 and layout.title != "never" else None
+    head = rc.neutralise(title) + layout.title_separator if title else ""
+    if not any(isinstance(segment, rc.MemorySegment) for segment in part.segments):
+        return [head + part.text]
+    pieces = []
+    for segment in part.segments:
+        if isinstance(segment, rc.MemorySegment):
+            pieces.append(segment.handle)
+        else:
+            pieces.append(head + rc.neutralise(segment.text))
+            head = ""
+    return pieces
+
+
+def _insert(result: list[_Written], entry: _Written) -> None:
+    """Put a document behind the last one that stood in front of it before."""
+    place = max((place for place, other in enumerate(result, 1) if other.origin < entry.origin), default=0)
+    result.insert(place, entry)
+
+
+def _with_question(query: str, result: Sequence[_Written]) -> list[Document]:
+    """Leave the question beside the handles, if there are any, for the model that reads them."""
+    pieces = [(document, piece) for _, document, shown in result for piece in shown]
+    for (document, piece), asked in zip(pieces, rc.attach_question(query, [piece for _, piece in pieces]), strict=True):
+        document.page_content += asked[len(piece) :]
+    return [entry.document for entry in result]
+
+
+def _copied(document: Document, text: str | None = None) -> Document:
+    """Copy a document; values that cannot be copied, a connection, say, are shared: they must not fail a query."""
+    known = {id(document.metadata): rc.copied_metadata(document.metadata)}
+    return deepcopy(document, known).model_copy(update={} if text is None else {"page_content": text})
+
+
+def _harmless(key: str, value: Any, depth: int = 0) -> Any:  # noqa: ANN401 (whatever is in the metadata)
+    """Disarm forged handles in metadata: prompt templates write titles and the like beside the text."""
+    if key in (rc.NOTE_KEY, rc.ORIGINAL_KEY) or depth > _MAX_DEPTH:
+        return value
+    if isinstance(value, str):
+        harmless = rc.neutralise(value)
+        return value if harmless == value else harmless
+    if type(value) in (list, tuple):
+        return type(value)(_harmless("", each, depth + 1) for each in value)
+    if type(value) is dict:
+        return {name: _harmless("", each, depth + 1) for name, each in value.items()}
+    return value
 
 
 def summary(outcome: rc.Outcome, backend: str, n_in: int, n_out: int) -> dict[str, Any]:
@@ -106,7 +197,9 @@ def summary(outcome: rc.Outcome, backend: str, n_in: int, n_out: int) -> dict[st
     entry: dict[str, Any] = {"backend": backend, "n_documents_in": n_in, "n_documents_out": n_out}
     context = outcome.context
     if context is None:
-        return entry | {"skipped": outcome.reason}
+        return entry | {
+            "skipped": "already compressed" if n_in and outcome.reason == "no documents" else outcome.reason
+        }
     return entry | {
         "n_tokens": context.n_tokens,
         "n_slots": context.n_slots,

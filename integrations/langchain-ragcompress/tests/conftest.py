@@ -1,8 +1,10 @@
 """Small compressors that need no weights, and a handler that writes down what a trace would show."""
 
+import os
 import re
 import threading
 import time
+import warnings
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.documents import Document
 
 import ragcompress as rc
+
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 class Keywords(rc.Compressor):
@@ -163,3 +167,42 @@ def documents() -> list[Document]:
         Document("Bread needs flour. Bakers rise early.", id="b"),
         Document("Tea is drunk on the bridge. Who built the bridge? Monks built the bridge.", id="c"),
     ]
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory):
+    """Folders with small random models; equal arguments give the same folder."""
+    torch = pytest.importorskip("torch")
+    testing = pytest.importorskip("ragcompress.testing")
+    made = {}
+    # Threads inside of operators on models this small are nothing but waiting.
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def make(backend, number=0):
+        if (backend, number) not in made:
+            compressor = testing.tiny(backend)
+            if number:  # the same vectors, another answer
+                head = compressor.model.decoder.model.get_output_embeddings().weight
+                with torch.no_grad():
+                    head.copy_(head.roll(number, dims=0))
+            made[backend, number] = tmp_path_factory.mktemp("checkpoints") / f"{backend}-{number}"
+            compressor.save_pretrained(made[backend, number])
+        return made[backend, number]
+
+    yield make
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture
+def latent(tiny_checkpoint):
+    """A compressor and a chat model from the same configuration."""
+    from langchain_ragcompress import ChatRagCompress, RagCompressor
+
+    def make(backend, *, options=None, **chat):
+        where = {"checkpoint": str(tiny_checkpoint(backend)), "options": {"device": "cpu", **(options or {})}}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rc.HandleWarning)
+            return RagCompressor(backend, **where), ChatRagCompress(backend, **where, **{"max_tokens": 12} | chat)
+
+    return make

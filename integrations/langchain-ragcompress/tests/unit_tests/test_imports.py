@@ -7,7 +7,12 @@ import langchain_ragcompress
 
 
 def test_exports():
-    assert set(langchain_ragcompress.__all__) == {"RagCompressor", "RagCompressRetriever", "__version__"}
+    assert set(langchain_ragcompress.__all__) == {
+        "ChatRagCompress",
+        "RagCompressor",
+        "RagCompressRetriever",
+        "__version__",
+    }
 
 
 def test_nothing_heavy_is_imported_before_the_first_call():
