@@ -1,3 +1,5 @@
+import asyncio
+import inspect
 import sys
 from pathlib import Path
 
@@ -6,12 +8,20 @@ import pytest
 # The suite is run with --import-mode=importlib, which leaves sys.path alone.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.utils import get_tokenizer
-from llama_index_fakes import KeepMatching
+from llama_index_fakes import KeepMatching, Recorder
 
 # The tokenizer comes from the cache that llama-index-core brings along; asked for here, it is loaded before the tests
 # start, and a missing cache is a failure of the whole suite instead of a download.
 get_tokenizer()
+
+
+@pytest.fixture(autouse=True)
+def no_stray_loop(request):
+    """LlamaIndex counts messages on ``asyncio.get_event_loop()``, which would make a loop that nobody closes."""
+    if not inspect.iscoroutinefunction(request.function):
+        asyncio.set_event_loop(None)
 
 
 @pytest.fixture
@@ -26,3 +36,34 @@ def minilm():
     import ragcompress as rc
 
     return rc.load("recomp-extractive", top_k=1, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_latent():
+    """Small compressors with random weights, by the name of their backend; shared, since building takes a moment."""
+    import ragcompress as rc
+    from ragcompress.testing import tiny
+
+    built = {name: tiny(name) for name in ("pisco", "oscar")}
+    for compressor in built.values():
+        compressor.store = rc.InMemoryStore()
+    return built
+
+
+@pytest.fixture(params=["pisco", "oscar"])
+def latent(request, tiny_latent):
+    return tiny_latent[request.param]
+
+
+@pytest.fixture
+def pisco(tiny_latent):
+    return tiny_latent["pisco"]
+
+
+@pytest.fixture
+def recorder():
+    """Everything that reaches the root dispatcher."""
+    handler = Recorder()
+    get_dispatcher().add_event_handler(handler)
+    yield handler
+    get_dispatcher().event_handlers.remove(handler)

@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.events.llm import LLMChatStartEvent
 from llama_index.core.llms import CompletionResponse, CompletionResponseGen, CustomLLM, LLMMetadata
 from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index.core.schema import NodeWithScore
 
 import ragcompress as rc
 
@@ -167,3 +171,83 @@ class ScriptedLLM(CustomLLM):
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         raise NotImplementedError
+
+
+class Given(BaseRetriever):
+    """Finds the same nodes whatever is asked, in the same order."""
+
+    def __init__(self, nodes: Sequence[Any]) -> None:
+        super().__init__()
+        self.nodes = list(nodes)
+
+    def _retrieve(self, query_bundle: Any) -> list[NodeWithScore]:
+        return [NodeWithScore(node=node, score=1 - index / 10) for index, node in enumerate(self.nodes)]
+
+
+class Recorder(BaseEventHandler):
+    """Keeps the events that reach it."""
+
+    events: list = Field(default_factory=list)
+
+    @property
+    def conversations(self) -> list[list[dict[str, str]]]:
+        """What chat models were asked, as a reader of ragcompress takes it."""
+        return [
+            [{"role": message.role.value, "content": message.content or ""} for message in event.messages]
+            for event in self.events
+            if isinstance(event, LLMChatStartEvent)
+        ]
+
+    def handle(self, event: Any, **kwargs: Any) -> None:
+        self.events.append(event)
+
+
+class Scripted(rc.Reader):
+    """Says a sentence, slowly if wanted, and keeps what it was asked."""
+
+    space = "scripted"
+    name = "scripted"
+    window = 500
+
+    def __init__(self, pieces: Sequence[str] = ("Well", ", ", "yes."), seconds: float = 0.0, fail_at: int = -1) -> None:
+        self.pieces = list(pieces)
+        self.seconds = seconds
+        self.fail_at = fail_at
+        self.requests: list[Any] = []
+        self.options: list[dict[str, Any]] = []
+        self.closed = threading.Event()
+
+    def _asked(self, request: Any, options: dict[str, Any]) -> None:
+        rc.GenerationOptions(**options)
+        self.requests.append(request)
+        self.options.append(options)
+
+    def inputs(self, contexts):
+        raise NotImplementedError
+
+    def _whole(self) -> rc.Answer:
+        return rc.Answer("".join(self.pieces), 7, len(self.pieces), prompt_mode="verbatim")
+
+    def generate(self, requests, **options):
+        for request in requests:
+            self._asked(request, options)
+        time.sleep(self.seconds * len(self.pieces))
+        return [self._whole() for _ in requests]
+
+    def stream(self, request, **options):
+        self._asked(request, options)
+        return self._stream()
+
+    def _stream(self):
+        try:
+            for index, piece in enumerate(self.pieces):
+                time.sleep(self.seconds)
+                if index == self.fail_at:
+                    raise rc.CheckpointError("the weights are gone.")
+                yield piece
+        finally:
+            self.closed.set()
+        return self._whole()
+
+    def count(self, request):
+        return 1 + len(request.split())

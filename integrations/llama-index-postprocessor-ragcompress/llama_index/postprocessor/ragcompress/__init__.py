@@ -1,7 +1,16 @@
-"""Context compression for LlamaIndex: a node postprocessor for queries, a transformation for ingestion."""
+"""Context compression for LlamaIndex: a postprocessor for queries, a step for ingestion, an LLM that reads vectors."""
 
 from llama_index.postprocessor.ragcompress.base import RagCompressPostprocessor
+from llama_index.postprocessor.ragcompress.counting import RagCompressPromptHelper
 from llama_index.postprocessor.ragcompress.events import CompressionEndEvent, CompressionStartEvent
+from llama_index.postprocessor.ragcompress.llm import RagCompressLLM
 from llama_index.postprocessor.ragcompress.transform import RagCompressTransform
 
-__all__ = ["RagCompressPostprocessor", "RagCompressTransform", "CompressionStartEvent", "CompressionEndEvent"]
+__all__ = [
+    "RagCompressPostprocessor",
+    "RagCompressTransform",
+    "RagCompressLLM",
+    "RagCompressPromptHelper",
+    "CompressionStartEvent",
+    "CompressionEndEvent",
+]

@@ -24,6 +24,9 @@ class RagCompressPostprocessor(RagCompressComponent, BaseNodePostprocessor):
     its metadata (``ragcompress.read_note(node.metadata)``), where neither the prompt nor an embedding sees it. Nodes
     of which nothing was kept are left out; nodes without text, a picture, say, pass through.
 
+    Compressors that make vectors (``pisco``, ``oscar``) put handles in the place of text, which ``RagCompressLLM``
+    reads. Nodes that hold such handles already pass through, so postprocessors may follow each other.
+
     >>> postprocessor = RagCompressPostprocessor(top_k=6)
     >>> engine = index.as_query_engine(node_postprocessors=[postprocessor])  # doctest: +SKIP
     """
@@ -95,7 +98,7 @@ class RagCompressPostprocessor(RagCompressComponent, BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         """Compress."""
         assembly, query = self._begin(nodes, query_bundle)
-        return self._end(assembly, self._adapter.compress(query, assembly.documents))
+        return self._end(assembly, query, self._adapter.compress(query, assembly.documents))
 
     @dispatcher.span
     async def _apostprocess_nodes(
@@ -103,7 +106,7 @@ class RagCompressPostprocessor(RagCompressComponent, BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         """Compress off the event loop."""
         assembly, query = self._begin(nodes, query_bundle)
-        return self._end(assembly, await self._adapter.acompress(query, assembly.documents))
+        return self._end(assembly, query, await self._adapter.acompress(query, assembly.documents))
 
     def _begin(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> tuple[Assembly, str | None]:
         query = query_bundle.query_str if query_bundle is not None else None
@@ -119,8 +122,8 @@ class RagCompressPostprocessor(RagCompressComponent, BaseNodePostprocessor):
         dispatcher.event(CompressionStartEvent(backend=self.backend, query=query, node_ids=node_ids))
         return assembly, query
 
-    def _end(self, assembly: Assembly, outcome: Outcome) -> list[NodeWithScore]:
-        built = assembly.build(outcome)
+    def _end(self, assembly: Assembly, query: str | None, outcome: Outcome) -> list[NodeWithScore]:
+        built = assembly.build(outcome, query)
         event = CompressionEndEvent(
             backend=self.backend, node_ids=[item.node.node_id for item in built], skipped=outcome.reason
         )

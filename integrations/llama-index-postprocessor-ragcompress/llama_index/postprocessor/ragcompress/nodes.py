@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, TextNode
+from llama_index.postprocessor.ragcompress.counting import holds_handle
 
 from ragcompress import (
     NOTE_KEY,
@@ -17,6 +18,8 @@ from ragcompress import (
     Document,
     InputTypeError,
     Outcome,
+    attach_question,
+    carries_handles,
     copied_metadata,
     neutralise,
     note,
@@ -33,13 +36,29 @@ def to_document(node: BaseNode, title_key: str) -> Document | None:
         title_key: metadata key of the title.
 
     Returns:
-        The document; None if the node has no text.
+        The document; None if there is nothing to compress: the node has no text, or holds the handles of an earlier
+        compressor.
     """
     text = node.get_content(MetadataMode.NONE)
-    if not text.strip():
+    if not text.strip() or is_compressed(node):
         return None
     title = node.metadata.get(title_key)
     return Document(text, id=node.node_id, title=title if isinstance(title, str) and title.strip() else None)
+
+
+def is_compressed(node: BaseNode) -> bool:
+    """Whether an earlier compressor of ours put handles in the place of a node's text.
+
+    Args:
+        node: of any kind.
+
+    Returns:
+        True if it did; the node goes through any further compressor as it is.
+    """
+    # A loader may fill metadata with what it found in a file; which keys are hidden is no business of a file.
+    if NOTE_KEY not in node.excluded_llm_metadata_keys:
+        return False
+    return carries_handles(node.get_content(MetadataMode.NONE), node.metadata)
 
 
 class Assembly:
@@ -67,20 +86,28 @@ class Assembly:
         self.nodes = nodes
         self.documents = [document for _, document in read if document is not None]
         self._places = [place for place, document in read if document is not None]
+        self._title_key = title_key
         self._backend = backend
         self._replace_score = replace_score
         self._keep_original = keep_original
 
-    def build(self, outcome: Outcome) -> list[NodeWithScore]:
+    def build(self, outcome: Outcome, query: str | None) -> list[NodeWithScore]:
         """Build the nodes that go out.
 
         Args:
             outcome: what the compressor made of ``documents``.
+            query: left beside handles, so that a reader knows it and can write the prompt that it was trained with.
 
         Returns:
             What was kept, in the order of the result. Nodes that were not compressed follow the node that they
             followed before.
         """
+        items = self._built(outcome)
+        if query is not None and query.strip():
+            self._attach(query, items)
+        return items
+
+    def _built(self, outcome: Outcome) -> list[NodeWithScore]:
         if outcome.context is None:
             readable = set(self._places)
             return [
@@ -103,12 +130,33 @@ class Assembly:
                 _insert(built, place, self._compressed([item], nothing, outcome))
         return [item for _, item in built]
 
+    def _attach(self, query: str, items: list[NodeWithScore]) -> None:
+        """Leave the question beside the handles; changes the nodes, which are ours."""
+        texts = [item.node.get_content(MetadataMode.NONE) for item in items]
+        if not any(holds_handle(text) for text in texts):
+            return
+        beside = [
+            text if holds_handle(text) else self._titled(item.node) for item, text in zip(items, texts, strict=True)
+        ]
+        for item, text, old in zip(items, attach_question(query, beside), texts, strict=True):
+            if holds_handle(old) and text != old:
+                _set_text(item.node, text)
+
+    def _titled(self, node: BaseNode) -> str:
+        """A short text that stayed text, as a reader writes it into its own prompt."""
+        document = to_document(node, self._title_key)
+        if document is None:
+            return ""
+        return neutralise(f"{document.title}\n{document.text}") if document.title else document.text
+
     def _passed(self, item: NodeWithScore, outcome: Outcome) -> NodeWithScore:
         node = _copied(item.node)
-        text = node.get_content(MetadataMode.NONE)
-        if neutralise(text) != text:  # a handle that somebody wrote into a document
-            _set_text(node, neutralise(text))
-        _annotate(node, NOTE_KEY, note(outcome, None, self._backend))
+        # The note of an earlier compressor says that its handles are genuine.
+        if not is_compressed(item.node):
+            text = node.get_content(MetadataMode.NONE)
+            if neutralise(text) != text:  # a handle that somebody wrote into a document
+                _set_text(node, neutralise(text))
+            _annotate(node, NOTE_KEY, note(outcome, None, self._backend))
         return item.model_copy(update={"node": node, "score": _plain(item.score)})
 
     def _compressed(self, items: list[NodeWithScore], part: CompressedDocument, outcome: Outcome) -> NodeWithScore:
@@ -154,7 +202,33 @@ def _copied(node: BaseNode) -> BaseNode:
     # Values that cannot be copied, a connection, say, are shared as well: they must not fail a query.
     metadata = copied_metadata(node.metadata)
     known = {id(node.metadata): metadata} | ({} if target is None else {id(target): target})
-    return copy.deepcopy(node, known)
+    copied = copy.deepcopy(node, known)
+    _disarm(copied)
+    return copied
+
+
+def _disarm(node: BaseNode) -> None:
+    """Make handles harmless that somebody wrote into metadata which prompts show: they would be read as genuine."""
+    hidden = {NOTE_KEY, ORIGINAL_KEY} & set(node.excluded_llm_metadata_keys)
+    shown = {key: value for key, value in node.metadata.items() if key not in hidden}
+    if neutralise(written := str(shown)) == written:
+        return
+    node.metadata = {
+        neutralise(key): value if key in hidden else _harmless(value) for key, value in node.metadata.items()
+    }
+    for name in ("excluded_llm_metadata_keys", "excluded_embed_metadata_keys"):
+        setattr(node, name, [neutralise(key) for key in getattr(node, name)])
+
+
+def _harmless(value: Any) -> Any:  # noqa: ANN401 (metadata may hold anything)
+    if isinstance(value, dict):
+        found: Any = {_harmless(key): _harmless(each) for key, each in value.items()}
+    elif isinstance(value, list):
+        found = [_harmless(each) for each in value]
+    else:
+        found = value
+    # Prompts show what str() makes of a value.
+    return found if neutralise(written := str(found)) == written else neutralise(written)
 
 
 def _set_text(node: BaseNode, text: str) -> None:
