@@ -34,6 +34,7 @@ from ragcompress.types import HANDLE_START, CompressedContext, CompressedDocumen
 NOTE_KEY = "ragcompress"
 ORIGINAL_KEY = "ragcompress_original"
 # Where compressors and readers that were configured without a store meet.
+_DOCUMENTS_AT_ONCE = 512
 SHARED_STORE = "memory://ragcompress"
 
 
@@ -231,7 +232,12 @@ class Adapter:
         if not documents:
             return 0
         compressor = self.compressor
-        return len(compressor.remember(documents)) if isinstance(compressor, OfflineCompressor) else 0
+        if not isinstance(compressor, OfflineCompressor):
+            return 0
+        keys: set[str] = set()
+        for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):  # vectors of a whole corpus need not fit into memory
+            keys |= compressor.remember(documents[start : start + _DOCUMENTS_AT_ONCE]).keys()
+        return len(keys)
 
     def _skipped(self, query: str | None, documents: Sequence[Document]) -> Outcome | None:
         if not documents:

@@ -37,6 +37,7 @@ def resolve(
     fallback_patterns: Sequence[str] = (),
     complete: Callable[[Path], bool] | None = None,
     offline_hint: str | None = None,
+    local: bool = True,
 ) -> Path:
     """Find the folder of a checkpoint; a hub id is downloaded unless it is in the local cache.
 
@@ -47,6 +48,7 @@ def resolve(
         fallback_patterns: further files, downloaded if the folder is not complete without them.
         complete: whether a downloaded folder has what it takes; None: any has.
         offline_hint: what else the user could do when there is no network.
+        local: whether it may be a folder, too; a name that stands in a file may not.
 
     Returns:
         A folder that exists.
@@ -55,12 +57,12 @@ def resolve(
         CheckpointError: no such folder, no such id, or no network.
     """
     folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() and local:
         return folder
     text = str(checkpoint)
     parts = text.split("/")
     looks_local = folder.is_absolute() or text.startswith((".", "~")) or "\\" in text or len(parts) < 2 or "" in parts
-    if folder.exists() or looks_local:
+    if (folder.exists() and local) or looks_local:
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise CheckpointError(
             f"checkpoint {text!r} {what}; expected a folder or a hub id such as 'owner/name'.",

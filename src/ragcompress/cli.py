@@ -100,6 +100,11 @@ def compress(
     target = terminal.check_target(html, files) if html is not None else None
     if registry.find(backend).info.needs_query and not query.strip():
         raise InputError("the query is empty; this backend keeps what is relevant to a query.")
+    if registry.find(backend).info.kind == "vectors" and "store" not in options:
+        raise OptionError(
+            f"{backend} writes handles, whose vectors would end with this process.",
+            hint="Keep them: --option store=lancedb://FOLDER. A reader in Python answers from there.",
+        )
     documents = read_files(files, encoding=encoding)
     with terminal.quiet_warnings():
         context = _compress(backend, checkpoint, options, query, documents)

@@ -328,10 +328,16 @@ class OfflineCompressor(Compressor):
         )
         memories = {key: memory for key, memory in zip(unique, found, strict=True) if memory is not None}
         missing = [key for key in unique if key not in memories]
-        if missing:
-            encoded = dict(zip(missing, self.encode([unique[key] for key in missing]), strict=True))
+        # In groups, each put as soon as it is done: what was encoded is not lost if a later one fails.
+        for start in range(0, len(missing), _MAX_DOCUMENTS_AT_ONCE):
+            group = missing[start : start + _MAX_DOCUMENTS_AT_ONCE]
+            encoded = dict(zip(group, self.encode([unique[key] for key in group]), strict=True))
             if self.store is not None:
                 self.store.put(encoded)
+                if getattr(self.store, "lossy", False):
+                    # The first answer must be the one that every later one is.
+                    kept = zip(group, self.store.get(group, space=self.memory_space), strict=True)
+                    encoded |= {key: memory for key, memory in kept if memory is not None}
             memories |= encoded
         return keys, memories
 

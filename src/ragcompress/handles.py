@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
+import os
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragcompress.types import HANDLE_START
 
+# Processes that hand prompts to each other share it through the environment; a marker of another secret is left out,
+# and the prompt is read as it stands.
+SECRET_VARIABLE = "RAGCOMPRESS_SECRET"
+_SECRET = os.environ[SECRET_VARIABLE].encode() if os.environ.get(SECRET_VARIABLE) else secrets.token_bytes(32)
+_TAG_BYTES = 12
 # Characters of short documents that the marker repeats, so that the published prompt can hold them.
 _MAX_BESIDE = 2000
 _PATTERN = re.compile(
@@ -60,8 +68,8 @@ class Ask:
 
     def __str__(self) -> str:
         """As it is written in text: ASCII without spaces."""
-        payload = json.dumps([self.question, self.digest, list(self.texts)], separators=(",", ":"))
-        return f"{HANDLE_START}ask={base64.urlsafe_b64encode(payload.encode()).decode().rstrip('=')}|>"
+        payload = json.dumps([self.question, self.digest, list(self.texts)], separators=(",", ":")).encode()
+        return f"{HANDLE_START}ask={base64.urlsafe_b64encode(_tag(payload) + payload).decode().rstrip('=')}|>"
 
 
 def digest(handles: Sequence[Handle]) -> str:
@@ -89,21 +97,15 @@ def attach_question(question: str | None, texts: Sequence[str]) -> list[str]:
         published prompt is worth.
     """
     texts = [without_question(text) for text in texts]
-    parts = [[part for part in parse(text) if isinstance(part, Handle)] for text in texts]
-    handles = [each for own in parts for each in own]
-    beside = [text.strip() for text, own in zip(texts, parts, strict=True) if not own]
+    parts = [parse(text) for text in texts]
+    handles = [part for own in parts for part in own if isinstance(part, Handle)]
+    beside = [part.strip() for own in parts for part in own if isinstance(part, str)]
     if not question or not question.strip() or not handles or sum(map(len, beside)) > _MAX_BESIDE:
-        return list(texts)
-    pieces: list[tuple[int, str]] = []
-    place = 0
-    for text, own in zip(texts, parts, strict=True):
-        if own:
-            place += len(own)
-        elif text.strip():
-            pieces.append((place, text.strip()))
-            place += 1
-    marker = str(Ask(question, digest(handles), tuple(pieces)))
-    first = next(index for index, own in enumerate(parts) if own)
+        return texts
+    everything = [part for own in parts for part in own if isinstance(part, Handle) or str(part).strip()]
+    pieces = tuple((place, part.strip()) for place, part in enumerate(everything) if isinstance(part, str))
+    marker = str(Ask(question, digest(handles), pieces))
+    first = next(index for index, own in enumerate(parts) if any(isinstance(part, Handle) for part in own))
     return [text + marker if index == first else text for index, text in enumerate(texts)]
 
 
@@ -141,7 +143,7 @@ def parse(text: str) -> list[str | Handle | Ask]:
         text: may hold handles.
 
     Returns:
-        Texts, handles and markers in their order; a marker that is damaged is left out.
+        Texts, handles and markers in their order; a marker that is damaged or forged is left out.
     """
     parts: list[str | Handle | Ask] = []
     place = 0
@@ -159,9 +161,17 @@ def parse(text: str) -> list[str | Handle | Ask]:
     return parts
 
 
+def _tag(payload: bytes) -> bytes:
+    """Proof that a marker was written by an adapter of ours: a passage must not put a question into our mouth."""
+    return hmac.new(_SECRET, payload, hashlib.sha256).digest()[:_TAG_BYTES]
+
+
 def _read_ask(data: str) -> list[Ask]:
     try:
-        payload = base64.urlsafe_b64decode(data + "=" * (-len(data) % 4))
+        sealed = base64.urlsafe_b64decode(data + "=" * (-len(data) % 4))
+        tag, payload = sealed[:_TAG_BYTES], sealed[_TAG_BYTES:]
+        if not hmac.compare_digest(tag, _tag(payload)):
+            return []
         question, found, texts = json.loads(payload)
         pieces = tuple((int(place), str(piece)) for place, piece in texts)
     except (ValueError, TypeError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 import weakref
 from collections import OrderedDict
@@ -21,7 +22,11 @@ from ragcompress.types import Document, Memory
 if TYPE_CHECKING:
     from ragcompress.stores.lancedb import LanceDBStore
 
+logger = logging.getLogger("ragcompress")
+
 FORMAT_VERSION = 1
+# Handles lead to vectors that nothing else holds: room for 60 000 chunks of a 7B model.
+VECTOR_STORE_BYTES = 4 * 1024**3
 # 32 hexadecimal digits: short enough for a prompt, and no two of 10^15 documents meet (chance about 10^-9).
 _KEY_DIGITS = 32
 
@@ -96,6 +101,7 @@ class InMemoryStore:
         """
         check_range("max_bytes", max_bytes, at_least=1, whole=True)
         self.max_bytes = max_bytes
+        self.n_forgotten = 0
         self._memories: OrderedDict[str, Memory] = OrderedDict()
         self._n_bytes = 0
         self._lock = threading.Lock()
@@ -124,11 +130,20 @@ class InMemoryStore:
             for key, memory in memories.items():
                 self._drop(key)
                 if self.max_bytes is not None and memory.n_bytes > self.max_bytes:
+                    self.n_forgotten += 1
                     continue
                 self._memories[key] = memory
                 self._n_bytes += memory.n_bytes
+            before = self.n_forgotten
             while self.max_bytes is not None and self._n_bytes > self.max_bytes:
                 self._drop(next(iter(self._memories)))
+                self.n_forgotten += 1
+        if before == 0 and self.n_forgotten:
+            logger.warning(
+                "a memory store is full (%s bytes): what was used longest ago is forgotten. Sentence vectors are then "
+                "computed again; handles of memory tokens lead nowhere: raise max_bytes, or use a LanceDBStore",
+                f"{self.max_bytes:,}",
+            )
 
     def delete(self, keys: Iterable[str]) -> None:
         """Forget several memories; unknown keys are ignored."""
@@ -152,12 +167,14 @@ class InMemoryStore:
     def __repr__(self) -> str:
         """How full it is."""
         limit = "no limit" if self.max_bytes is None else f"limit {self.max_bytes:,} bytes"
-        return f"InMemoryStore({len(self)} memories, {self._n_bytes:,} bytes, {limit})"
+        forgotten = f", {self.n_forgotten} forgotten" if self.n_forgotten else ""
+        return f"InMemoryStore({len(self)} memories, {self._n_bytes:,} bytes, {limit}{forgotten})"
 
     def __getstate__(self) -> dict[str, object]:
         """Everything but the lock, which cannot be pickled."""
         with self._lock:
-            return {"max_bytes": self.max_bytes, "_memories": OrderedDict(self._memories), "_n_bytes": self._n_bytes}
+            state = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+            return state | {"_memories": OrderedDict(self._memories)}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Restore, with a new lock."""
@@ -237,8 +254,12 @@ def fetch(store: MemoryStore, keys: Sequence[str], *, space: str) -> list[Memory
         listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise MemoryNotFoundError(
             f"{store!r} holds nothing under {listed}.",
-            hint="Call remember() on the documents with the same compressor and store, or pass store= the one that "
-            "has them.",
+            hint=(
+                f"It forgot {store.n_forgotten} memories for want of room: raise max_bytes, or use a LanceDBStore."
+                if isinstance(store, InMemoryStore) and store.n_forgotten
+                else "Call remember() on the documents with the same compressor and store, or pass store= the one that "
+                "has them."
+            ),
         )
     return found
 
@@ -279,7 +300,7 @@ def open_store(location: str | MemoryStore) -> MemoryStore:
         )
     with _NAMED_STORES_LOCK:
         if scheme == "memory":
-            return _NAMED_STORES.setdefault(name, InMemoryStore())
+            return _NAMED_STORES.setdefault(name, InMemoryStore(VECTOR_STORE_BYTES))
         from ragcompress.stores.lancedb import LanceDBStore
         from ragcompress.stores.opening import check_location
 

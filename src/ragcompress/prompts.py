@@ -6,7 +6,7 @@ rewrite of PISCO and OSCAR. White space is part of a prompt.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _SYSTEM = (
     "You are a helpful assistant. Your task is to extract relevant information from provided documents and to answer "
@@ -35,16 +35,9 @@ class AnswerPrompt:
     special_tokens: bool = False
 
 
-# The hub class writes no space behind "Question:"; the harness that the models were trained and measured with does.
 PISCO = AnswerPrompt(
     user="Background:\n{documents}\n\nQuestion:{question}",
     user_without_documents="Question:{question}",
-    document="{memory}<SEP>",
-    handle="{memory}<SEP>",
-)
-PISCO_BERGEN = AnswerPrompt(
-    user="Background:\n{documents}\n\nQuestion: {question}",
-    user_without_documents="Question: {question}",
     document="{memory}<SEP>",
     handle="{memory}<SEP>",
 )
@@ -74,3 +67,21 @@ COCOM_WITHOUT_SEPARATOR = AnswerPrompt(
     system=None,
     special_tokens=True,
 )
+
+
+def spaced(prompt: AnswerPrompt) -> AnswerPrompt:
+    """Put a space behind ``Question:``.
+
+    The hub class writes none; the harness that the models were trained and measured with does.
+
+    Args:
+        prompt: as the hub class writes it.
+
+    Returns:
+        The other spelling.
+    """
+    return replace(
+        prompt,
+        user=prompt.user.replace("Question:{", "Question: {"),
+        user_without_documents=prompt.user_without_documents.replace("Question:{", "Question: {"),
+    )

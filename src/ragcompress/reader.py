@@ -65,7 +65,7 @@ class GenerationOptions:
         check_range("seed", self.seed, at_least=0, whole=True)
         check_choice("prompt_mode", self.prompt_mode, ("auto", "native", "verbatim"))
         if self.repetition_penalty != "base":
-            check_range("repetition_penalty", self.repetition_penalty, at_least=0)
+            check_range("repetition_penalty", self.repetition_penalty, at_least=0.01)
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         if any(not isinstance(stop, str) or not stop for stop in stops):
             raise OptionError(f"stop must be non-empty strings, got {self.stop!r}.")

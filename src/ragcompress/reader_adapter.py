@@ -54,7 +54,7 @@ class ReaderAdapter:
                 raise OptionError("a reader object came together with options for loading one; give either.")
             if isinstance(reader, Compressor):
                 spec = reader.spec
-                reader = reader.reader()
+                reader = reader.reader(**self.generation)
             if not isinstance(reader, Reader):
                 raise OptionError(f"reader must be a ragcompress.Reader or a compressor, got {type(reader).__name__}.")
             self._given = reader

@@ -20,7 +20,7 @@ from ragcompress.errors import (
     UnknownBackendError,
     unknown_name_message,
 )
-from ragcompress.memories import InMemoryStore, MemoryStore, open_store
+from ragcompress.memories import VECTOR_STORE_BYTES, InMemoryStore, MemoryStore, open_store
 
 GROUP = "ragcompress.backends"
 
@@ -92,7 +92,7 @@ def load(
         dtype: of the weights, e.g. ``"bfloat16"``.
         revision: of a hub checkpoint.
         store: where query-independent vectors are kept: a store, an address such as ``"memory://NAME"``, or None for
-            a new ``InMemoryStore`` (256 MiB).
+            a new ``InMemoryStore`` (256 MiB; 4 GiB for backends that make vectors).
         **config: options of the backend, e.g. ``top_k=6`` or ``preset="paper"``.
 
     Returns:
@@ -115,7 +115,7 @@ def load(
         config["base"] = base
     opened = open_store(store) if store is not None else None
     if opened is None and issubclass(backend, OfflineCompressor):
-        opened = InMemoryStore()
+        opened = InMemoryStore(VECTOR_STORE_BYTES) if backend.info.kind == "vectors" else InMemoryStore()
     compressor = backend.from_pretrained(
         checkpoint, device=device, dtype=dtype, revision=revision, store=opened, **config
     )

@@ -208,8 +208,8 @@ class Layout:
     """How the segments of a result are written out as one text.
 
     Attributes:
-        title: ``"once"``: in front of the first text segment of its document; ``"each"``: of every text segment;
-            ``"never"``.
+        title: ``"once"``: in front of the first segment of its document, unless that is vectors, which hold it;
+            ``"each"``: in front of every text segment; ``"never"``.
         title_separator: between a title and what follows.
         segment_separator: between two segments of one document; None: what stood between them where that was
             nothing but white space, else a line end if there was one, else a space.
@@ -357,10 +357,11 @@ def write_out(documents: tuple[Document, ...], segments: tuple[Segment, ...] | l
             run.append(_separator(documents, previous, segment, layout))
         # A segment written from several documents belongs to no single title.
         single = first is not None and all(source.document == first for source in segment.sources)
-        # Vectors hold the title already, if their compressor reads titles.
-        if first is not None and single and layout.title != "never" and isinstance(segment, TextSegment):
+        if first is not None and single and layout.title != "never":
             title = documents[first].title
-            if title and (layout.title == "each" or first not in titled):
+            # Vectors hold their document's title already.
+            wanted = layout.title == "each" or first not in titled
+            if title and wanted and isinstance(segment, TextSegment):
                 run += [title, layout.title_separator]
             titled.add(first)
         if isinstance(segment, MemorySegment):

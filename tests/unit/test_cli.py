@@ -404,3 +404,31 @@ def test_the_real_backend(files):
     done = run_process("compress", "How tall is the tower?", "a.md", "b.txt", "--top-k", 1)
     assert (done.returncode, done.stdout) == (0, "Towers\nThe tower is tall.\n")
     assert re.fullmatch(r"\d+ → \d+ tokens \(.+\), \d+\.\d\N{MULTIPLICATION SIGN}\n", done.stderr)
+
+
+def main_of(*arguments):
+    return main([*arguments])
+
+
+def test_vectors_need_a_store_that_outlives_the_process(tmp_path, capsys):
+    file = tmp_path / "a.txt"
+    file.write_text("The bridge over the river is long. " * 30)
+    assert main_of("compress", "why?", str(file), "--backend", "pisco") == 2
+    assert "end with this process" in capsys.readouterr().err
+
+
+def test_convert(tmp_path, capsys):
+    from tests.parity.latent import GOLDENS
+
+    target = tmp_path / "converted"
+    assert main_of("convert", str(GOLDENS / "oscar-v1-tiny"), str(target), "--backend", "oscar", "--include-base") == 0
+    assert {path.suffix for path in target.rglob("*") if path.is_file()} <= {".json", ".safetensors", ".jinja"}
+    before = sorted(path.name for path in target.iterdir())
+    assert main_of("convert", str(GOLDENS / "oscar-v1-tiny"), str(target), "--backend", "oscar") == 3
+    assert sorted(path.name for path in target.iterdir()) == before
+    published = tmp_path / "published"
+    assert main_of("convert", str(target), str(published), "--backend", "oscar", "--layout", "published") == 0
+    assert (published / "adapters.pth").is_file()
+    assert main_of("convert", str(target), str(tmp_path / "x"), "--backend", "nothing") == 2
+    assert main_of("convert", str(tmp_path / "nowhere"), str(tmp_path / "x"), "--backend", "pisco") == 3
+    assert not (tmp_path / "x").exists()

@@ -164,6 +164,106 @@ def test_a_hub_id_with_its_revision_and_sub_folder(copied, monkeypatch):
     assert torch.equal(memories(loaded), memories(model("pisco-v1-tiny")))
 
 
+def test_options_saved_beside_a_checkpoint_come_from_the_hub_too(copied, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    tiny("pisco").with_options(titles="ignore", on_long="truncate").save_pretrained(tmp_path / "hub")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path / "hub"))
+    loaded = rc.load("pisco", "owner/name", device="cpu")
+    assert (loaded.config.titles, loaded.config.on_long) == ("ignore", "truncate")
+
+
+@pytest.mark.parametrize("cached", [["config.json"], ["config.json", "adapters.pth"], []])
+def test_a_half_cached_download_is_completed(tmp_path, monkeypatch, cached):
+    import huggingface_hub
+
+    asked = []
+
+    def snapshot_download(repository, revision=None, allow_patterns=None, local_files_only=False):
+        asked.append((repository, local_files_only))
+        name = "tiny-mistral" if repository.endswith("base") else "pisco-v1-tiny"
+        half = tmp_path / name
+        half.mkdir(exist_ok=True)
+        source = GOLDENS / name
+        files = [path.name for path in source.iterdir()] if not local_files_only else cached
+        for file in files:
+            if (source / file).is_file():
+                shutil.copy(source / file, half / file)
+        if local_files_only and not cached:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("nothing")
+        return str(half)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    loaded = load_latent("owner/name", LoadOptions(device="cpu", base="owner/base"))
+    assert torch.equal(memories(loaded), memories(model("pisco-v1-tiny")))
+    assert ("owner/name", False) in asked
+    assert ("owner/base", False) in asked
+
+
+def test_the_same_in_other_words_is_the_same_model(copied):
+    folder = copied("pisco-v1-tiny")
+    base = folder.parent / "tiny-mistral"
+    first = load(folder, base=base)
+    assert load_latent(str(folder), LoadOptions(device=None, base=str(base))) is first
+    (folder / "extra").mkdir()
+    (folder / "extra/file").write_text("x")  # whatever changes in the folder may change the model
+    assert load(folder, base=base) is not first
+
+
+def test_the_space_follows_the_weights_and_not_what_a_file_says(tmp_path):
+    save_latent(model("pisco-v1-tiny"), tmp_path / "saved")
+    assert load(tmp_path / "saved", base=GOLDENS / "tiny-mistral").space == model("pisco-v1-tiny").space
+    shutil.copytree(GOLDENS / "tiny-mistral", tmp_path / "other")
+    state = load_file(tmp_path / "other/model.safetensors")
+    key = "model.layers.0.mlp.down_proj.weight"
+    save_file(state | {key: state[key] * 3}, tmp_path / "other/model.safetensors", metadata={"format": "pt"})
+    assert load(tmp_path / "saved", base=tmp_path / "other").space != model("pisco-v1-tiny").space
+    adapters = load_file(tmp_path / "saved/adapters.safetensors")
+    save_file({name: tensor * 2 for name, tensor in adapters.items()}, tmp_path / "saved/adapters.safetensors")
+    assert load(tmp_path / "saved", base=GOLDENS / "tiny-mistral").space != model("pisco-v1-tiny").space
+
+
+def test_a_base_inside_of_a_checkpoint_stays_with_it(tmp_path):
+    save_latent(model("pisco-v1-tiny"), tmp_path / "first", include_base=True)
+    save_latent(load(tmp_path / "first"), tmp_path / "second")
+    shutil.rmtree(tmp_path / "first")
+    assert torch.equal(memories(load(tmp_path / "second")), memories(model("pisco-v1-tiny")))
+
+
+def test_a_head_trained_apart_on_a_tied_base_is_kept(copied):
+    """The format of 2026 stores trained copies of both matrices, whatever the base model ties."""
+    folder = copied("pisco-v2-tiny")
+    config = folder.parent / "tiny-mistral/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"tie_word_embeddings": True}))
+    state = load_file(config.parent / "model.safetensors")
+    state.pop("lm_head.weight")
+    save_file(state, config.parent / "model.safetensors", metadata={"format": "pt"})
+    decoder = load(folder).decoder.model
+    head = torch.load(folder / "decoder_state.pt", weights_only=True)["lm_head.modules_to_save.default.weight"]
+    assert torch.equal(decoder.get_output_embeddings().weight, head)
+    assert not torch.equal(decoder.get_input_embeddings().weight, head)
+
+
+def test_quantization_and_device_maps_that_cannot_be(tmp_path):
+    cocom(tmp_path / "cocom")
+    with pytest.raises(rc.OptionError, match="hold the whole decoder"):
+        load(tmp_path / "cocom", base=GOLDENS / "tiny-mistral", device_map="auto")
+
+
+def test_loaded_and_built_models_can_be_pickled():
+    import pickle
+
+    compressor = pickle.loads(pickle.dumps(tiny("pisco")))
+    assert torch.equal(memories(compressor.model), memories(tiny("pisco").model))
+
+
+def test_layers_with_adapters_say_so_when_training_runs_them_without_a_choice():
+    decoder = tiny("pisco").model.decoder.model
+    decoder.train()
+    with pytest.raises(RuntimeError, match="outside of active_adapter"):
+        decoder(torch.tensor([[1, 2, 3]]))
+
+
 # --- bad checkpoints ---
 
 
@@ -253,7 +353,13 @@ def test_a_file_that_would_run_code_is_refused(copied):
     ({"model_type": ...}, "model_type None"),
     ({"compr_bidirectional": True}, "refusing to guess"),
     ({"decoder_model_name": "elsewhere"}, "'elsewhere' is not beside .* pass your copy of it as base="),
-    ({"decoder_model_name": "../../etc"}, "."),
+    ({"decoder_model_name": "../../etc"}, "which is no hub id"),
+    ({"decoder_model_name": "/etc"}, "which is no hub id"),
+    ({"decoder_model_name": "~/models"}, "which is no hub id"),
+    ({"sep": "false"}, "sep = 'false'; expected bool"),
+    ({"lora_r": "4"}, "lora_r = '4'; expected int or null"),
+    ({"compr_model_name": "mistral_trimmed", "compr_n_layers": "2"}, "compr_n_layers = '2'"),
+    ({"doc_max_length": 30_000_000, "compr_rate": 1}, "asks for 30000000 memory tokens, but there are 523 embeddings"),
     ({"compr_rate": 8}, "523 rows, but the tokenizer"),
 ])  # fmt: skip
 def test_settings_that_are_missing_or_absurd(copied, settings, match):

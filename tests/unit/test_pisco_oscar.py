@@ -11,7 +11,7 @@ from ragcompress.backends.oscar import Oscar, OscarConfig
 from ragcompress.backends.pisco import Pisco, PiscoConfig
 from ragcompress.latent.memory_rows import chunk_bounds, chunk_vectors
 from ragcompress.latent.tiny import tiny_oscar
-from ragcompress.prompts import PISCO, PISCO_BERGEN
+from ragcompress.prompts import PISCO
 from ragcompress.reader_adapter import ReaderAdapter
 from ragcompress.testing import DOCUMENTS, QUERIES, tiny
 from tests.parity.latent import GOLDENS, tensors, texts
@@ -255,6 +255,34 @@ def test_a_persistent_store_serves_another_process_s_reader(tmp_path, pisco):
     assert reopened.complete(handles, max_new_tokens=6) == pisco.reader().complete(handles, max_new_tokens=6)
 
 
+def test_the_first_answer_is_what_every_later_one_is(tmp_path, pisco):
+    """A store that rounds: the vectors of the first call come back from it, too."""
+    pisco.store = rc.LanceDBStore(tmp_path / "memories", dtype="int8")
+    first, second = (pisco.compress("Why?", DOCUMENTS) for _ in range(2))
+    assert first == second
+    exact = tiny("pisco").compress("Why?", DOCUMENTS)
+    assert any(not torch.equal(a.vectors, b.vectors) for a, b in zip(first.segments, exact.segments, strict=True))
+
+
+def test_a_store_that_had_to_forget_says_so(pisco, caplog):
+    pisco.store = rc.InMemoryStore(max_bytes=4000)
+    context = pisco.compress("Why?", DOCUMENTS)
+    assert "a memory store is full (4,000 bytes)" in caplog.text
+    with pytest.raises(rc.MemoryNotFoundError, match=r"forgot \d+ memories for want of room: raise max_bytes"):
+        pisco.reader().complete(context.text)
+
+
+def test_a_long_ingestion_is_put_piece_by_piece(pisco, monkeypatch):
+    from ragcompress import compressor
+
+    monkeypatch.setattr(compressor, "_MAX_DOCUMENTS_AT_ONCE", 2)
+    kept = []
+    put = pisco.store.put
+    monkeypatch.setattr(pisco.store, "put", lambda memories: kept.append(len(memories)) or put(memories))
+    pisco.remember(DOCUMENTS)
+    assert kept == [2, 2, 1]
+
+
 def test_oscar_leaves_its_vectors_where_its_reader_finds_them():
     oscar = tiny("oscar")
     oscar.store = rc.InMemoryStore()
@@ -279,8 +307,8 @@ def test_presets():
     assert published.reader().prompt is PISCO
     assert published.reader().defaults["repetition_penalty"] == "base"
     bergen = published.with_options(preset="bergen")
-    assert bergen.reader().prompt is PISCO_BERGEN
-    assert "Question: {question}" in PISCO_BERGEN.user
+    assert "Question: {question}" in bergen.reader().prompt.user
+    assert bergen.reader().prompt.user_without_documents == "Question: {question}"
     assert "Question:{question}" in PISCO.user
     # 192 + 3 ids for the question with its document.
     oscar = rc.load("oscar", GOLDENS / "oscar-v1-tiny", device="cpu", preset="bergen")
@@ -303,6 +331,20 @@ def test_the_published_space_is_kept_by_other_layouts():
 def test_bad_options_are_named(backend, options):
     with pytest.raises(rc.OptionError, match=next(iter(options))):
         rc.load(backend, GOLDENS / f"{backend}-v1-tiny", device="cpu", **options)
+
+
+def test_the_spaced_question_without_separators():
+    from ragcompress.prompts import PISCO_WITHOUT_SEPARATOR, spaced
+
+    assert spaced(PISCO_WITHOUT_SEPARATOR).user == "Background:\n{documents}\n\nQuestion: {question}"
+
+
+def test_short_documents_with_long_titles(pisco):
+    documents = [rc.Document("Yes.", title="bridge " * 100), rc.Document("No.", title="b")]
+    context = pisco.compress("Why?", documents)
+    assert [type(segment) for segment in context.segments] == [rc.MemorySegment, rc.TextSegment]
+    assert "b\nNo." in context.text
+    assert pisco.with_options(titles="ignore").compress("Why?", documents[1:]).text == "No."
 
 
 def test_a_limit_below_the_memory_tokens_is_refused(pisco):
@@ -371,6 +413,7 @@ def test_readers_by_hand_and_bad_ones(pisco):
     assert again.reader.name == "pisco-v1-tiny-mistral"
     loaded = rc.load("pisco", GOLDENS / "pisco-v1-tiny", device="cpu", store="memory://test")
     assert ReaderAdapter(reader=loaded).configuration()["options"]["store"] == "memory://test"
+    assert ReaderAdapter(reader=pisco, generation={"max_new_tokens": 1}).reader.defaults["max_new_tokens"] == 1
     for arguments, match in (
         ({"backend": "recomp-extractive"}, "makes text, which any LLM reads"),
         ({"backend": "pisko"}, "pisko"),

@@ -142,6 +142,7 @@ def _shown(context: rc.CompressedContext, part: rc.CompressedDocument) -> list[s
     for segment in part.segments:
         if isinstance(segment, rc.MemorySegment):
             pieces.append(segment.handle)
+            head = ""  # the vectors hold it
         else:
             pieces.append(head + rc.neutralise(segment.text))
             head = ""

@@ -31,7 +31,7 @@ QUERY = "How long was the stone bridge over the river?"
 N_TOKENS = 16
 TEXTS = {
     "bridge": "The stone bridge over the river is 412 metres long. It was built in 1357. Tickets are not needed.",
-    "tea": "Tea is hot.",
+    "tea": "moon.",
     "moon": "The moon is far away. Nothing grows there; nobody lives there, and no bridge leads there. " * 8,
     "bread": "Bread needs flour, water, salt and time. Bakers rise early, and so do those who buy bread.",
 }
@@ -149,7 +149,7 @@ class TestQueryEngines:
         )
         answer = str(engine.query(QUERY))
         (conversation,) = recorder.conversations
-        assert "Source 2:\nTea is hot." in conversation[-1]["content"]
+        assert "Source 2:\nmoon." in conversation[-1]["content"]
         assert answer == verbatim(pisco, conversation)
 
     def test_retriever_tool(self, pisco):
@@ -169,7 +169,7 @@ class TestChains:
         assert answer
         if first == "vectors":
             # Everything but the short text was vectors already, and that text has nothing of the question in it.
-            expected = [document for document in documents() if document.text != "Tea is hot."]
+            expected = [document for document in documents() if document.text != "moon."]
             context = latent.compress(QUERY, expected)
             assert answer == latent.reader().answer([context], max_new_tokens=N_TOKENS)[0]
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ragcompress.HandleWarning")
 QUERY = "How long was the stone bridge?"
 LONG = "The stone bridge over the river is 412 metres long. It was built in 1357. Tickets are not needed."
 MOON = "The moon is far away. Nothing grows there; nobody lives there, and no bridge leads there."
-SHORT = "Tea is hot."
+SHORT = "moon."
 
 
 def scored(*nodes, score=0.5):
@@ -106,12 +106,12 @@ class TestChains:
         assert out[0].score == first[0].score
 
     def test_a_chain_gives_the_published_prompt(self, latent):
-        out = run(KeepMatching(), run(latent, nodes()), "bridge tea")
+        out = run(KeepMatching(), run(latent, nodes()), "bridge moon")
         reader = latent.reader()
         (found,) = reader.generate(["\n\n".join(texts(out))], max_new_tokens=12)
         assert found.prompt_mode == "native"
         # The short text went on as the second compressor left it.
-        expected = latent.compress("bridge tea", documents()) if latent.name == "pisco" else None
+        expected = latent.compress("bridge moon", documents()) if latent.name == "pisco" else None
         if expected is not None:
             assert found.text == reader.answer([expected], max_new_tokens=12)[0]
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragcompress.checkpoints import no_loading_bar, read_json
+from ragcompress.checkpoints import fingerprint_folder, no_loading_bar, read_json
 from ragcompress.errors import CheckpointError
 from ragcompress.latent.adapters import adapter_parameters
 from ragcompress.latent.files import read_table, write_table
-from ragcompress.latent.loading import OWN_BASE
-from ragcompress.latent.parts import COMPRESSOR, Parts
+from ragcompress.latent.loading import OWN_BASE, base_fingerprint
+from ragcompress.latent.parts import COMPRESSOR, Parts, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,7 @@ SCORE_HEAD, COMPRESSOR_FOLDER = "score_head.safetensors", "compressor"
 COMPRESSOR_STATE = f"{COMPRESSOR_FOLDER}/model.safetensors"
 COMPRESSOR_ADAPTER = f"{COMPRESSOR_FOLDER}/adapter.safetensors"
 DECODER_TOKENIZER, COMPRESSOR_TOKENIZER = "decoder_tokenizer", "compressor_tokenizer"
+WEIGHT_FILES = ("*.safetensors", "compressor/*", "base/*", "*_tokenizer/*")
 FILES = (DESCRIPTION, "*.safetensors", "compressor/*", "*_tokenizer/*")
 
 
@@ -59,7 +60,7 @@ def read(folder: Path) -> Parts:
     return Parts(
         folder=folder,
         layout=told["layout"],
-        settings=told["settings"],
+        settings=checked(told["settings"], told["layout"], folder / DESCRIPTION),
         adapters=adapters,
         embeddings=read_table(folder / EMBEDDINGS),
         compressor=read_table(folder / COMPRESSOR_STATE) if separate else None,
@@ -69,7 +70,8 @@ def read(folder: Path) -> Parts:
         score_head=read_table(folder / SCORE_HEAD) if (folder / SCORE_HEAD).is_file() else None,
         decoder_tokenizer=folder / DECODER_TOKENIZER,
         compressor_tokenizer=folder / COMPRESSOR_TOKENIZER if separate else None,
-        fingerprint=told.get("fingerprint"),
+        fingerprint=told.get("fingerprint") if told.get("files") == fingerprint_folder(folder, WEIGHT_FILES) else None,
+        base_fingerprint=told.get("base_files"),
         files=FILES,
     )
 
@@ -119,10 +121,26 @@ def write(model: LatentModel, draft: Path, *, include_base: bool) -> None:
         "format": FORMAT_VERSION,
         "layout": model.layout,
         "base": model.base,
+        # The space of the vectors stays what it was, as long as these files and the base model do.
         "fingerprint": model.fingerprint,
+        "files": fingerprint_folder(draft, WEIGHT_FILES),
+        "base_files": None if include_base or model.base_folder is None else base_fingerprint(model.base_folder),
         "settings": dict(model.settings),
     }
     (draft / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def base_is_inside(model: LatentModel) -> bool:
+    """Whether the base model's weights lie nowhere but in this model, or in a checkpoint of ours.
+
+    Args:
+        model: loaded or built.
+
+    Returns:
+        Whether a checkpoint of it has to bring them along.
+    """
+    folder = model.base_folder
+    return folder is None or (folder.name == OWN_BASE and (folder.parent / DESCRIPTION).is_file())
 
 
 def adapter_names(model: LatentModel) -> list[str]:

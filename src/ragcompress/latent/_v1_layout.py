@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ragcompress.checkpoints import contents
 from ragcompress.errors import CheckpointError
 from ragcompress.latent.files import as_table, inner_names, read_model, read_table, read_tensors
-from ragcompress.latent.parts import DECODER, ENCODER, SINGLE, Parts
+from ragcompress.latent.parts import DECODER, ENCODER, SINGLE, Parts, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,26 +27,6 @@ COCOM_PREFIX = "decoder.base_model.model."
 EMBEDDING_KEYS = ("model.embed_tokens.weight", "lm_head.weight")
 FILES = ("config.json", ADAPTERS, EMBEDDINGS, "compressor/*.pth")
 
-# What the released classes assume where config.json is silent; the base model, the length and the rate have no default
-# here: guessing one of those would load without an error and answer nonsense.
-DEFAULTS: Mapping[str, Any] = {
-    "sep": False,
-    "compr_model_name": None,
-    "compr_n_layers": None,
-    "compr_every_n_layer": None,
-    "compr_base_model_name": "mistralai/Mistral-7B-Instruct-v0.2",
-    "compr_rms_norm": False,
-    "compr_mlp_hidden_dim": 8096,
-    "compr_use_mlp": True,
-    "compr_bidirectional": False,
-    "lora_r": 16,
-    "lora_compressor": False,
-    "lora_r_compressor": None,
-    "training_form": "both",
-    "kbtc_training": False,
-    "different_mem_tokens": False,
-}
-
 
 def read(folder: Path, settings: Mapping[str, Any]) -> Parts:
     """Read PISCO's or OSCAR's files.
@@ -61,7 +41,7 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Parts:
     Raises:
         CheckpointError: a file is missing, damaged, or holds something else.
     """
-    settings = {**DEFAULTS, **settings}
+    settings = checked(settings, "pisco-v1", folder / "config.json")
     embeddings = read_table(folder / EMBEDDINGS)
     if EMBEDDING_KEYS[0] not in embeddings or set(embeddings) - set(EMBEDDING_KEYS):
         raise CheckpointError(
@@ -167,6 +147,6 @@ def read_cocom(folder: Path, settings: Mapping[str, Any]) -> tuple[Parts, dict[s
             rest[inner.replace(".base_layer.", ".")] = tensor
     if not adapter or EMBEDDING_KEYS[0] not in embeddings:
         raise CheckpointError(f"{folder} holds no LoRA matrices or no embeddings.", hint=contents(folder))
-    settings = {"sep": False, "lora_r": 16, **settings}
+    settings = checked(settings, "cocom-v1", folder / "config.json")
     files = ("config.json", "*.safetensors", "*.safetensors.index.json")
     return Parts(folder, "cocom-v1", settings, {SINGLE: adapter}, embeddings, files=files), rest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragcompress.errors import CheckpointError
 from ragcompress.latent.files import inner_names, read_model, read_table
-from ragcompress.latent.parts import SINGLE, Parts
+from ragcompress.latent.parts import SINGLE, Parts, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,6 @@ MODULES = {"model.embed_tokens": "model.embed_tokens.weight", "lm_head": "lm_hea
 # Trained copies of whole modules stand beside the untrained originals, which nobody needs.
 TRAINED, ORIGINAL = "modules_to_save.default.weight", "original_module.weight"
 FILES = ("config.json", DECODER_STATE, CONNECTOR, "compressor/*", "*_tokenizer/*")
-DEFAULTS: Mapping[str, Any] = {"compressor_mlp_hidden_dim": 4096, "lora_r_decoder": 64}
 
 
 def read(folder: Path, settings: Mapping[str, Any]) -> Parts:
@@ -35,7 +34,7 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Parts:
     Raises:
         CheckpointError: a file is missing, damaged, or holds something else.
     """
-    settings = {**DEFAULTS, **settings}
+    settings = checked(settings, "pisco-v2", folder / "config.json")
     state = {name.removeprefix("base_model.model."): each for name, each in read_table(folder / DECODER_STATE).items()}
     adapter: dict[str, Tensor] = {}
     embeddings: dict[str, Tensor] = {}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ ALL_LINEAR = "all-linear"
 LORA_ALPHA_OVER_R = 2  # alpha / r of every published model here
 LORA_DROPOUT = 0.1
 
-_ACTIVE: ContextVar[tuple[str, ...]] = ContextVar("ragcompress_adapter", default=())
+_ACTIVE: ContextVar[tuple[str, ...] | None] = ContextVar("ragcompress_adapter", default=None)
 
 
 @contextmanager
@@ -51,16 +51,30 @@ class _ChosenPerForward:
 
     @property
     def active_adapter(self) -> list[str]:
-        return list(_ACTIVE.get())
+        chosen = _ACTIVE.get()
+        if chosen is None and getattr(self, "training", False):
+            # Gradient checkpointing runs layers again, maybe in another thread: never under the base model alone.
+            raise RuntimeError("a layer with adapters runs outside of active_adapter(...) while it is being trained.")
+        return list(chosen or ())
 
     @property
     def disable_adapters(self) -> bool:
         return False
 
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        """Pickle by the class underneath: this one is made on the fly."""
+        return _rebuild, (type(self).__mro__[2],), self.__dict__
+
 
 @cache
-def _with_choice(layer_class: type[nn.Module]) -> type[nn.Module]:
+def _with_choice(layer_class: Any) -> Any:  # noqa: ANN401 (a class; types of modules count as unhashable)
     return type(f"Chosen{layer_class.__name__}", (_ChosenPerForward, layer_class), {})
+
+
+def _rebuild(layer_class: Any) -> nn.Module:  # noqa: ANN401 (a class)
+    chosen = _with_choice(layer_class)
+    module: nn.Module = chosen.__new__(chosen)
+    return module
 
 
 def add_adapters(model: nn.Module, ranks: Mapping[str, int]) -> None:
@@ -85,7 +99,7 @@ def add_adapters(model: nn.Module, ranks: Mapping[str, int]) -> None:
             del model.peft_config
     for module in model.modules():
         if isinstance(module, LoraLayer) and not isinstance(module, _ChosenPerForward):
-            module.__class__ = _with_choice(type(module))  # type: ignore[assignment]  # same layout, other property
+            module.__class__ = _with_choice(type(module))  # same layout, another property
 
 
 def _lora_config(model: nn.Module, rank: int) -> LoraConfig:

@@ -14,6 +14,7 @@ from ragcompress.latent._v1_layout import TRIMMED
 from ragcompress.latent.building import SCORE_TOKEN, build_compressor, build_decoder, short_name
 from ragcompress.latent.encoder import MemoryEncoder
 from ragcompress.latent.formats import DocumentFormat
+from ragcompress.latent.loading import base_fingerprint
 from ragcompress.latent.model import LatentModel
 from ragcompress.latent.options import LoadOptions
 from ragcompress.latent.parts import DECODER, ENCODER, SINGLE, Parts, whole_number
@@ -22,8 +23,6 @@ from ragcompress.prompts import COCOM, COCOM_WITHOUT_SEPARATOR, PISCO, PISCO_V2,
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_BASE_FILES = ("config.json", "model*.safetensors")
 
 
 def assemble(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] | None = None) -> LatentModel:
@@ -54,6 +53,11 @@ def _assemble_v1(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] 
         raise CheckpointError(
             f"config.json in {parts.folder} has compr_bidirectional = true, whose effect is not published; refusing to "
             "guess."
+        )
+    n_rows = max(int(matrix.shape[0]) for matrix in parts.embeddings.values())
+    if n_slots >= n_rows:
+        raise CheckpointError(
+            f"config.json in {parts.folder} asks for {n_slots} memory tokens, but there are {n_rows} embeddings in all."
         )
     memory = (
         tuple(f"<MEM{index}>" for index in range(n_slots))
@@ -88,7 +92,7 @@ def _assemble_v1(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] 
     return LatentModel(
         name=f"{parts.layout}-{short_name(base)}",
         layout=parts.layout,
-        fingerprint=parts.fingerprint or _fingerprint(parts, base_folder, [decoder.text, encoder_text]),
+        fingerprint=_fingerprint(parts, base_folder, [decoder.text, encoder_text]),
         decoder=decoder,
         encoder=encoder,
         encoder_text=encoder_text,
@@ -98,6 +102,8 @@ def _assemble_v1(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] 
         settings=dict(parts.settings),
         base=base,
         base_folder=base_folder,
+        folder=parts.folder,
+        quantization=options.quantization,
         compressor_base=compressor_name,
     )
 
@@ -118,7 +124,7 @@ def _assemble_v2(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] 
     return LatentModel(
         name=f"{parts.layout}-{short_name(base)}",
         layout=parts.layout,
-        fingerprint=parts.fingerprint or _fingerprint(parts, base_folder, [decoder.text, text]),
+        fingerprint=_fingerprint(parts, base_folder, [decoder.text, text]),
         decoder=decoder,
         encoder=encoder,
         encoder_text=text,
@@ -128,6 +134,8 @@ def _assemble_v2(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] 
         settings=dict(parts.settings),
         base=base,
         base_folder=base_folder,
+        folder=parts.folder,
+        quantization=options.quantization,
         compressor_base=compressor_name,
     )
 
@@ -147,7 +155,7 @@ def _assemble_cocom(parts: Parts, options: LoadOptions, rest: Mapping[str, Tenso
     return LatentModel(
         name=f"{parts.layout}-{short_name(base)}",
         layout=parts.layout,
-        fingerprint=parts.fingerprint or _fingerprint(parts, None if rest is not None else base_folder, [decoder.text]),
+        fingerprint=_fingerprint(parts, None if rest is not None else base_folder, [decoder.text]),
         decoder=decoder,
         encoder=encoder,
         encoder_text=decoder.text,
@@ -157,6 +165,8 @@ def _assemble_cocom(parts: Parts, options: LoadOptions, rest: Mapping[str, Tenso
         settings=dict(parts.settings),
         base=base,
         base_folder=base_folder,
+        folder=parts.folder,
+        quantization=options.quantization,
     )
 
 
@@ -187,7 +197,9 @@ def _scored(form: DocumentFormat) -> DocumentFormat:
 
 def _fingerprint(parts: Parts, base_folder: Path | None, tokenizers: Sequence[TemplateTokenizer]) -> str:
     """Over everything that a vector depends on: files, base model, tokenizers wherever they came from."""
+    base = None if base_folder is None else base_fingerprint(base_folder)
+    if parts.fingerprint is not None and parts.base_fingerprint in (None, base):
+        return parts.fingerprint
     digests = [parts.layout, fingerprint_folder(parts.folder, parts.files), *(each.fingerprint for each in tokenizers)]
-    if base_folder is not None:
-        digests.append(fingerprint_folder(base_folder, _BASE_FILES))
+    digests += [] if base is None else [base]
     return hashlib.sha256("|".join(digests).encode()).hexdigest()[:16]

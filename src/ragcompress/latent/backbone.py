@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ragcompress.errors import OptionError
 from ragcompress.latent.adapters import active_adapter
 from ragcompress.latent.text import TemplateTokenizer
 
@@ -31,10 +32,18 @@ class Backbone:
             model: changed in place: its sampling defaults are set aside, since they differ from base to base.
             text: its tokenizer.
             adapter: under which it generates.
+
+        Raises:
+            OptionError: the embeddings are on no device.
         """
         import transformers
 
         settings: Any = transformers.GenerationConfig  # transformers leaves it without types
+        if model.get_input_embeddings().weight.device.type == "meta":
+            raise OptionError(
+                "the embeddings were offloaded, where vectors cannot be put in their place.",
+                hint="Keep model.embed_tokens and lm_head on a device in device_map.",
+            )
         model.eval()
         self.model = model
         self.text = text

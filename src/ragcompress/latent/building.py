@@ -83,6 +83,8 @@ def build_decoder(
                 f"adapter {name!r} in {parts.folder} has rank {rank}, but config.json says {declared}.",
                 hint="One of the two files belongs to another checkpoint.",
             )
+    if rest is not None and (options.quantization is not None or options.device_map is not None):
+        raise OptionError("COCOM's checkpoints hold the whole decoder: quantization and device_map are not supported.")
     # A checkpoint that holds the whole decoder needs the base model's configuration alone.
     model = load_base(folder, options) if rest is None else build_from_config(load_config(folder), options)
     resize(model, len(text))
@@ -90,6 +92,7 @@ def build_decoder(
         own = {name: each for name, each in model.state_dict().items() if name not in parts.embeddings}
         tied = {"lm_head.weight"} if "lm_head.weight" not in parts.embeddings else set()
         copy_weights({n: t for n, t in own.items() if n not in tied}, rest, where=str(parts.folder))
+    _untie(model, parts)
     named_parameters = dict(model.named_parameters())
     embeddings = {name: tensor for name, tensor in parts.embeddings.items() if name in named_parameters}
     copy_weights(
@@ -107,6 +110,19 @@ def build_decoder(
         load_adapter(model, name, weights, where=str(parts.folder))
     finish(model)
     return Backbone(model, text, adapter=adapter), base, folder
+
+
+def _untie(model: Any, parts: Parts) -> None:  # noqa: ANN401 (any of transformers' models)
+    """Give the head weights of its own where the checkpoint trained them apart from the embeddings."""
+    import torch
+
+    embedding, head = parts.embeddings.get("model.embed_tokens.weight"), parts.embeddings.get("lm_head.weight")
+    own_head = model.get_output_embeddings()
+    tied = own_head is not None and own_head.weight is model.get_input_embeddings().weight
+    if not tied or embedding is None or head is None or torch.equal(embedding, head):
+        return
+    own_head.weight = torch.nn.Parameter(own_head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
 
 
 def build_compressor(

@@ -6,14 +6,17 @@ import json
 import threading
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ragcompress.checkpoints import contents, no_loading_bar, read_json, resolve, whole_folder
+from ragcompress.devices import pick_device
 from ragcompress.errors import CheckpointError, OptionError
 from ragcompress.latent import _own_layout, _v1_layout, _v2_layout
 from ragcompress.latent.adapters import adapter_parameters
 from ragcompress.latent.assemble import assemble
+from ragcompress.latent.loading import has_weights
 from ragcompress.latent.model import LatentModel
 from ragcompress.latent.options import LoadOptions
 from ragcompress.latent.parts import SINGLE
@@ -51,15 +54,47 @@ def load_latent(checkpoint: str | Path, options: LoadOptions, *, revision: str |
         OptionError: a device or a quantization does not exist here.
     """
     hint = "Pass a folder that holds the checkpoint, or log in to the hub."
-    folder = resolve(checkpoint, revision=revision, allow_patterns=_PATTERNS, offline_hint=hint)
-    stamps = [f"{path.stat().st_mtime_ns}:{path.stat().st_size}" for path in sorted(folder.glob("*")) if path.is_file()]
-    place = (f"{folder.resolve()}|{'|'.join(stamps)}", repr(options))
+    folder = resolve(
+        checkpoint, revision=revision, allow_patterns=_PATTERNS, offline_hint=hint, complete=_complete
+    ).resolve()
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stamps = [f"{path.relative_to(folder)}:{path.stat().st_mtime_ns}:{path.stat().st_size}" for path in files]
+    # The same in other words is the same: a path or its text, a device or the one that None picks.
+    normal = replace(
+        options,
+        device=pick_device(options.device),
+        base=_same_place(options.base),
+        compressor_base=_same_place(options.compressor_base),
+    )
+    place = (f"{folder}|{'|'.join(stamps)}", repr(normal))
     with _LOADING:
         model = _SHARED.get(place)
         if model is None:
-            model = _load(folder, options)
+            model = _load(folder, normal)
             _SHARED[place] = model
         return model
+
+
+def _same_place(base: str | Path | None) -> str | None:
+    if base is None:
+        return None
+    folder = Path(base).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else str(base)
+
+
+def _complete(folder: Path) -> bool:
+    """Whether a cached download holds what its layout needs."""
+    if (folder / _own_layout.DESCRIPTION).is_file():
+        return (folder / _own_layout.ADAPTERS).is_file() and (folder / _own_layout.EMBEDDINGS).is_file()
+    if not (folder / "config.json").is_file():
+        return False
+    v1 = (_v1_layout.ADAPTERS, _v1_layout.EMBEDDINGS)
+    v2 = (_v2_layout.DECODER_STATE, _v2_layout.CONNECTOR, f"{_v2_layout.COMPRESSOR}/config.json")
+    settings = read_json(folder / "config.json")
+    separate = isinstance(settings, dict) and settings.get("compr_model_name") is not None
+    if separate and not list(folder.glob("compressor/*.pth")):
+        return False
+    return any(all((folder / name).is_file() for name in names) for names in (v1, v2)) or has_weights(folder)
 
 
 def _load(folder: Path, options: LoadOptions) -> LatentModel:
@@ -117,7 +152,7 @@ def save_latent(
     writers = {"pisco-v1": _write_v1, "pisco-v2": _write_v2}
     with whole_folder(Path(folder)) as draft, no_loading_bar():
         if layout == "ragcompress":
-            with_base = model.base_folder is None if include_base is None else include_base
+            with_base = _own_layout.base_is_inside(model) if include_base is None else include_base
             _own_layout.write(model, draft, include_base=with_base)
             for name, content in (extra or {}).items():
                 (draft / name).write_text(content, encoding="utf-8")

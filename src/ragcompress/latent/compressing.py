@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ragcompress.memories import MemoryStore
 
 # Vectors hold their document's title already; a short document that stayed text gets it written in front.
-LAYOUT = Layout(title="once")
+_LAYOUTS = {"prefix": Layout(title="once"), "ignore": Layout(title="never")}
 SETTINGS_FILE = "compressor.json"
 LOADING = (
     "base",
@@ -74,6 +74,7 @@ class LatentCompressor(Compressor):
         self.token_counter = self.model.decoder.text.counter
         self.space = self.model.space
         self._splitter = get_splitter(self.config.splitter)
+        self._layout = _LAYOUTS[self.config.titles]
 
     def _form(self, form: DocumentFormat) -> DocumentFormat:
         """A published format with the caller's length, if there is one."""
@@ -143,7 +144,8 @@ class LatentCompressor(Compressor):
         n_slots = int(vectors.shape[0])
         if self.config.short_documents == "text":
             n_tokens = self.token_counter(text)
-            if n_tokens <= n_slots:
+            # Its title would be written in front of it.
+            if n_tokens <= n_slots and self.token_counter(self._head(document) + text) <= n_slots:
                 return TextSegment(text, (Source(index, start, end),), score, n_tokens) if text.strip() else None
         source = Source(index, start, end) if end > start else Source(index)
         return MemorySegment(vectors, (source,), score, key)
@@ -154,12 +156,12 @@ class LatentCompressor(Compressor):
 
         texts = tuple(segment for segment in segments if isinstance(segment, TextSegment))
         slots = sum(segment.n_slots for segment in segments if isinstance(segment, MemorySegment))
-        return slots + (self.token_counter(write_out(documents, texts, LAYOUT)) if texts else 0)
+        return slots + (self.token_counter(write_out(documents, texts, self._layout)) if texts else 0)
 
     def _between(self, documents: Sequence[Document]) -> int:
         """Tokens that separate documents and titles when everything is written out."""
-        separators = max(0, len(documents) - 1) * self.token_counter(LAYOUT.document_separator)
-        return separators + sum(bool(d.title) for d in documents) * self.token_counter(LAYOUT.title_separator)
+        separators = max(0, len(documents) - 1) * self.token_counter(self._layout.document_separator)
+        return separators + sum(bool(d.title) for d in documents) * self.token_counter(self._layout.title_separator)
 
     def reader(self, *, store: MemoryStore | None = None, **options: Any) -> LatentReader:
         """Build the reader of this checkpoint; it shares the weights.
@@ -175,11 +177,11 @@ class LatentCompressor(Compressor):
             OptionError: an option does not exist or is out of range.
         """
         from ragcompress.latent.reader import LatentReader
-        from ragcompress.prompts import PISCO, PISCO_BERGEN
+        from ragcompress.prompts import spaced
 
         prompt = self.model.prompt
-        if self.config.question == "spaced" and prompt is PISCO:
-            prompt = PISCO_BERGEN
+        if self.config.question == "spaced" and self.model.layout == "pisco-v1":
+            prompt = spaced(prompt)
         defaults = {"repetition_penalty": self.config.repetition_penalty} | options
         found = self.store if store is None else store  # an empty store is false, and still a store
         return LatentReader(self.model, store=found, prompt=prompt, **defaults)
@@ -227,7 +229,7 @@ class LatentCompressor(Compressor):
             LoadOptions(**{name: value for name, value in options.items() if name in names}),
             revision=revision,
         )
-        config = build_config(cls.config_class, own, defaults=_saved(checkpoint, cls), other_options=LOADING)
+        config = build_config(cls.config_class, own, defaults=_saved(model.folder, cls), other_options=LOADING)
         return model, config, batch_tokens
 
     @classmethod
@@ -241,11 +243,11 @@ class LatentCompressor(Compressor):
         build_config(cls.config_class, rest, other_options=(*LOADING, "revision", "store"))
 
 
-def _saved(checkpoint: str | Path, compressor: type[LatentCompressor]) -> Mapping[str, Any]:
+def _saved(folder: Path | None, compressor: type[LatentCompressor]) -> Mapping[str, Any]:
     """Options that were saved with a checkpoint of ours, by the same backend."""
-    path = Path(checkpoint).expanduser() / SETTINGS_FILE
-    if not path.is_file():
+    if folder is None or not (folder / SETTINGS_FILE).is_file():
         return {}
+    path = folder / SETTINGS_FILE
     found = read_json(path)
     if not isinstance(found, Mapping) or not isinstance(found.get("config"), Mapping):
         raise CheckpointError(f"{path} does not hold a backend and its config.")

@@ -56,7 +56,7 @@ class LatentConfig:
         check_choice("question", self.question, ("hub", "spaced"))
         check_range("max_length", self.max_length, at_least=8, whole=True)
         if self.repetition_penalty != "base":
-            check_range("repetition_penalty", self.repetition_penalty, at_least=0)
+            check_range("repetition_penalty", self.repetition_penalty, at_least=0.01)
         get_splitter(self.splitter)
 
     def as_json(self) -> dict[str, Any]:

@@ -101,6 +101,8 @@ class MemoryEncoder:
         is_memory = torch.zeros_like(mask, dtype=torch.bool)
         for index, row in enumerate(rows):
             is_memory[index, : len(row.is_memory)] = torch.tensor(row.is_memory, device=mask.device)
+        # A model that is spread over devices ends on another one than it begins on.
+        is_memory, mask = is_memory.to(states.device), mask.to(states.device)
         vectors = gather_memory(states, is_memory)
         if self.connector is not None:
             vectors = self.connector(vectors)

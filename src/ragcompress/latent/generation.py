@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,46 +29,64 @@ def generate_arguments(options: GenerationOptions, backbone: Backbone) -> dict[s
     penalty = options.repetition_penalty
     if penalty == "base":
         penalty = float(backbone.base_generation.get("repetition_penalty") or 1.0)
-    arguments: dict[str, Any] = {
-        "max_new_tokens": options.max_new_tokens,
-        "num_beams": 1,
-        "do_sample": options.temperature > 0,
-        "repetition_penalty": 1.0,
-    }
+    import transformers
+
+    processors: list[Any] = []
     if penalty != 1.0:
         # Handed over as an object: by its own option, transformers would also leave out as many *new* tokens of a row
         # as the row has padding, since it takes vectors for a prompt of ids.
-        from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
-
-        build: Any = LogitsProcessorList
-        arguments["logits_processor"] = build([RepetitionPenaltyLogitsProcessor(penalty)])
+        processors.append(transformers.RepetitionPenaltyLogitsProcessor(penalty))
     if options.temperature > 0:
-        # 0 turns top_k off; transformers would otherwise draw from its own default of 50.
-        arguments |= {"temperature": options.temperature, "top_p": options.top_p or 1.0, "top_k": options.top_k or 0}
-    return arguments
+        processors.append(transformers.TemperatureLogitsWarper(float(options.temperature)))
+        if options.top_k is not None:
+            processors.append(transformers.TopKLogitsWarper(options.top_k))
+        if options.top_p is not None:
+            processors.append(transformers.TopPLogitsWarper(float(options.top_p)))
+        processors.append(GumbelNoise(options.seed))
+    build: Any = transformers.LogitsProcessorList
+    return {
+        "max_new_tokens": options.max_new_tokens,
+        "num_beams": 1,
+        "do_sample": False,
+        "repetition_penalty": 1.0,
+        "logits_processor": build(processors),
+    }
 
 
-@contextmanager
-def seeded(options: GenerationOptions, device: torch.device) -> Iterator[None]:
-    """Make sampling repeatable and leave torch's own random state alone; does nothing without a seed.
+class GumbelNoise:
+    """Turns the arg-max that follows into a sample (a ``LogitsProcessor`` in all but name).
 
-    Args:
-        options: of the caller.
-        device: of the model.
-
-    Yields:
-        Nothing.
+    arg-max of logits plus Gumbel noise is distributed as a draw from their softmax. Each row draws from a generator of
+    its own, so that an answer depends neither on its batch nor on what other threads sample.
     """
-    if options.seed is None or options.temperature == 0:
-        yield
-        return
-    with _SEEDING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(options.seed)
-        yield
 
+    def __init__(self, seed: int | None) -> None:
+        """Take the seed.
 
-# torch's random state belongs to the process: two seeded samplings at once would draw from each other's.
-_SEEDING = threading.Lock()
+        Args:
+            seed: None: drawn from torch's own random state.
+        """
+        self.seed = int(torch.randint(2**62, (1,)).item()) if seed is None else seed
+        self.vary = seed is None
+        self._generators: list[torch.Generator] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Add noise to the scores of the next token.
+
+        Args:
+            input_ids: (batch, n_new_tokens), not looked at.
+            scores: (batch, vocabulary).
+
+        Returns:
+            (batch, vocabulary).
+        """
+        while len(self._generators) < scores.shape[0]:
+            # Without a seed equal requests of a batch are to be answered differently.
+            place = len(self._generators) if self.vary else 0
+            self._generators.append(torch.Generator().manual_seed((self.seed + place) % 2**63))
+        uniform = torch.stack([torch.rand(scores.shape[1], generator=each) for each in self._generators])
+        uniform = uniform[: scores.shape[0]].clamp(min=1e-20).to(scores.device)
+        return scores - torch.log(-torch.log(uniform))
 
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragcompress.checkpoints import contents, no_loading_bar, resolve
+from ragcompress.checkpoints import contents, fingerprint_folder, no_loading_bar, read_json, resolve
 from ragcompress.devices import pick_device
 from ragcompress.errors import CheckpointError
 from ragcompress.latent.options import LoadOptions
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # A checkpoint of ours may bring its base model along.
 OWN_BASE = "base"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_HUB_ID = re.compile(rf"{_PLAIN_NAME.pattern}/{_PLAIN_NAME.pattern}")
 _DESCRIPTION = ("*.json", "tokenizer.model", "*.jinja")
 _WEIGHTS = ("model*.safetensors",)  # not a second copy that some repositories hold under another name
 
@@ -40,20 +43,56 @@ def find_base(
         CheckpointError: it is nowhere; says what to pass.
     """
     patterns = _DESCRIPTION + _WEIGHTS * weights
+
+    def complete(folder: Path) -> bool:
+        return (folder / "config.json").is_file() and (not weights or has_weights(folder))
+
     if given is not None:
-        return resolve(given, allow_patterns=patterns), str(given)
+        return resolve(given, allow_patterns=patterns, complete=complete), str(given)
     if (checkpoint / OWN_BASE).is_dir():
         return checkpoint / OWN_BASE, str(named)
     if not isinstance(named, str) or not named:
         raise CheckpointError(f"{checkpoint} names no base model.", hint=f"Pass it as {option}=.")
     hint = f"The checkpoint was trained on {named!r}: pass your copy of it as {option}=."
-    # Only a plain name is looked up beside the checkpoint: a file must not point at any folder of the machine.
-    if "/" not in named and "\\" not in named and named not in ("", ".", ".."):
+    # A file must not point at any folder of the machine: a plain name is looked up beside the checkpoint, and what
+    # looks like a hub id on the hub.
+    if _PLAIN_NAME.fullmatch(named):
         for folder in (checkpoint / named, checkpoint.parent / named):
             if folder.is_dir():
                 return folder, named
         raise CheckpointError(f"the base model {named!r} is not beside {checkpoint}.", hint=hint)
-    return resolve(named, allow_patterns=patterns, offline_hint=hint), named
+    if not _HUB_ID.fullmatch(named):
+        raise CheckpointError(f"{checkpoint} was trained on {named!r}, which is no hub id.", hint=hint)
+    return resolve(named, allow_patterns=patterns, offline_hint=hint, complete=complete, local=False), named
+
+
+def base_fingerprint(folder: Path) -> str:
+    """Identify a base model by its configuration and weights.
+
+    Args:
+        folder: of the base model.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    return fingerprint_folder(folder, ("config.json", *_WEIGHTS))
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether every file of a model's weights is there.
+
+    Args:
+        folder: of the model.
+
+    Returns:
+        True if there is a single file, or all those that the index names.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    listed = read_json(index)
+    names = listed.get("weight_map", {}).values() if isinstance(listed, dict) else ()
+    return bool(names) and all((folder / Path(str(name)).name).is_file() for name in names)
 
 
 def load_tokenizer(folder: Path, *, padding_side: str = "left") -> PreTrainedTokenizerBase:
@@ -121,8 +160,8 @@ def load_base(folder: Path, options: LoadOptions, *, headless: bool = False) -> 
     device = pick_device(options.device)
     quantization = None if headless else options.quantization_config(device)
     device_map = options.device_map if not headless else None
-    if quantization is not None and device_map is None:
-        device_map = {"": device}
+    if device_map is None and (quantization is not None or device != "cpu"):
+        device_map = {"": device}  # straight to the device, without a copy in the machine's memory
     loader: Any = AutoModel if headless else AutoModelForCausalLM
     arguments: dict[str, Any] = {
         "dtype": options.torch_dtype or "auto",
@@ -152,16 +191,17 @@ def build_from_config(config: Any, options: LoadOptions, *, headless: bool = Fal
         headless: without the vocabulary projection.
 
     Returns:
-        The model on its device, with random weights that the caller must replace.
+        The model on its device, with weights of any value, which the caller must replace.
     """
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
 
     device = pick_device(options.device)
     loader: Any = AutoModel if headless else AutoModelForCausalLM
     dtype = options.torch_dtype or getattr(config, "dtype", None) or torch.float32
-    # The random weights are replaced: the caller's random state stays as it is.
-    with torch.random.fork_rng(devices=[]):
+    # No weight is drawn at random, since each is replaced; the caller's random state stays as it is.
+    with torch.random.fork_rng(devices=[]), no_init_weights():
         model = loader.from_config(config, dtype=dtype, attn_implementation=attention(options, device))
     return model.to(device)
 

@@ -32,6 +32,8 @@ class LatentModel:
         settings: the published configuration, for saving.
         base: id or folder name of the base model.
         compressor_base: the same of a separate compressor; None: there is none.
+        folder: of the checkpoint; None: it was built in memory.
+        quantization: of the decoder's weights; None: none.
         base_folder: where the base model's weights lie; None: nowhere but in this model.
     """
 
@@ -48,6 +50,8 @@ class LatentModel:
     base: str = ""
     compressor_base: str | None = None
     base_folder: Path | None = None
+    folder: Path | None = None
+    quantization: str | None = None
 
     @property
     def space(self) -> str:

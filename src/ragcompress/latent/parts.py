@@ -32,7 +32,8 @@ class Parts:
         score_head: ``weight`` (1, width of the compressor) and ``bias`` (1,) of a reranking head.
         decoder_tokenizer: folder; None: the base model's.
         compressor_tokenizer: the same of a separate compressor.
-        fingerprint: if the checkpoint states it.
+        fingerprint: if the checkpoint states it, and its files are still those that it was stated of.
+        base_fingerprint: of the base model that it was stated with; None: it has no other than its own.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class Parts:
     decoder_tokenizer: Path | None = None
     compressor_tokenizer: Path | None = None
     fingerprint: str | None = None
+    base_fingerprint: str | None = None
     files: tuple[str, ...] = field(default=("*",))
 
 
@@ -92,3 +94,50 @@ def whole_number(parts: Parts, name: str, *, at_least: int = 1) -> int:
             f"config.json in {parts.folder} has {name} = {value!r}; expected a whole number of at least {at_least}."
         )
     return value
+
+
+# Settings by layout: type, and the value where the file is silent (the released classes' own defaults). A base model, a
+# length or a rate has no default: guessing one would load without an error and answer nonsense.
+_BOOL, _NUMBER, _NAME = (bool,), (int, type(None)), (str, type(None))
+SETTINGS: Mapping[str, Mapping[str, tuple[tuple[type, ...], Any]]] = {
+    "pisco-v1": {
+        "sep": (_BOOL, False),
+        "compr_model_name": (_NAME, None),
+        "compr_n_layers": (_NUMBER, None),
+        "compr_every_n_layer": (_NUMBER, None),
+        "compr_base_model_name": (_NAME, "mistralai/Mistral-7B-Instruct-v0.2"),
+        "compr_rms_norm": (_BOOL, False),
+        "compr_use_mlp": (_BOOL, True),
+        "compr_bidirectional": (_BOOL, False),
+        "lora_r": (_NUMBER, 16),
+        "lora_compressor": (_BOOL, False),
+        "kbtc_training": (_BOOL, False),
+        "different_mem_tokens": (_BOOL, False),
+    },
+    "pisco-v2": {"lora_r_decoder": (_NUMBER, 64), "compressor_model_name": (_NAME, None)},
+    "cocom-v1": {"sep": (_BOOL, False), "lora_r": (_NUMBER, 16), "compr_model_name": (_NAME, None)},
+}
+
+
+def checked(settings: Mapping[str, Any], layout: str, where: Path) -> dict[str, Any]:
+    """Fill in what a configuration leaves out, and refuse what has the wrong type.
+
+    Args:
+        settings: as read.
+        layout: which one.
+        where: the file, for the error message.
+
+    Returns:
+        The settings, complete.
+
+    Raises:
+        CheckpointError: a setting has the wrong type.
+    """
+    complete = dict(settings)
+    for name, (types, default) in SETTINGS[layout].items():
+        value = complete.setdefault(name, default)
+        right = isinstance(value, types) and (bool in types or not isinstance(value, bool))
+        if not right:
+            expected = " or ".join("null" if each is type(None) else each.__name__ for each in types)
+            raise CheckpointError(f"{where} has {name} = {value!r}; expected {expected}.")
+    return complete

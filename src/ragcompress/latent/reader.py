@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ from ragcompress.latent.generation import (
     first_stop,
     generate_arguments,
     safe_length,
-    seeded,
     stream_ids,
 )
 from ragcompress.latent.memory_rows import chunk_vectors
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ragcompress.latent.model import LatentModel
     from ragcompress.memories import MemoryStore
     from ragcompress.prompts import AnswerPrompt
+
+logger = logging.getLogger("ragcompress")
 
 _BATCH_TOKENS_CPU = 4096
 _BATCH_TOKENS_GPU = 65_536
@@ -145,7 +147,14 @@ class LatentReader(Reader):
             raise OptionError(
                 f"max_new_tokens={options.max_new_tokens} leaves no room in the model's window of {self.window}."
             )
-        return prepare(request, self.model, self.prompt, options.prompt_mode, limit)
+        prepared = prepare(request, self.model, self.prompt, options.prompt_mode, limit)
+        if prepared.n_dropped:
+            logger.warning(
+                "%d segments at the end did not fit into the model's window of %d and were left out",
+                prepared.n_dropped,
+                self.window,
+            )
+        return prepared
 
     def _embed(self, prepared: Sequence[PreparedRequest]) -> tuple[Tensor, Tensor]:
         """Ids, padded on the left, embedded, with the vectors in their places."""
@@ -229,14 +238,13 @@ class LatentReader(Reader):
         criteria: list[Any] = list(extra)
         if options.stops:
             criteria.append(StopAtStrings(options.stops, decoder.text.decode))
-        with seeded(options, decoder.device):
-            return decoder.generate(
-                embeddings,
-                mask,
-                stopping_criteria=StoppingCriteriaList(criteria),
-                streamer=streamer,
-                **generate_arguments(options, decoder),
-            )
+        return decoder.generate(
+            embeddings,
+            mask,
+            stopping_criteria=StoppingCriteriaList(criteria),
+            streamer=streamer,
+            **generate_arguments(options, decoder),
+        )
 
     def _until_end(self, ids: Sequence[int]) -> Sequence[int]:
         for place, token in enumerate(ids):

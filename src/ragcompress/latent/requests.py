@@ -87,15 +87,27 @@ def prepare(
             hint="Use prompt_mode='verbatim' (or 'auto'), or call answer() with contexts.",
         )
     if ask is not None and mode != "verbatim":
-        handles: list[Piece] = [_place(part) for part in parts if isinstance(part, Handle)]
-        for place, text in ask.texts:
-            handles.insert(place, text)
-        return _native(ask.question, handles, model, prompt, limit)
+        pieces: list[Piece] = []
+        texts = dict(ask.texts)
+        for part in parts:
+            if isinstance(part, Handle):
+                while (place := len(pieces)) in texts:
+                    pieces.append(texts.pop(place))
+                pieces += _places(part, model)
+        pieces += [text for _, text in sorted(texts.items())]
+        return _native(ask.question, pieces, model, prompt, limit)
     return _verbatim(request, messages, model, prompt, limit)
 
 
-def _place(handle: Handle) -> Vectors:
-    return Vectors(handle.n_slots, handle=handle)
+def _places(handle: Handle, model: LatentModel) -> list[Piece]:
+    """Where a handle's vectors go; one that stands for several chunks of a fixed length has several places."""
+    window = model.decoder.window
+    if handle.n_slots > window:
+        raise InputError(f"{handle} stands for {handle.n_slots} vectors; the model reads {window} positions.")
+    chunk = len(model.slot_tokens)
+    if model.documents.rate is None and handle.chunk is None and handle.n_slots > chunk and not handle.n_slots % chunk:
+        return [Vectors(chunk, handle=Handle(handle.key, chunk, index)) for index in range(handle.n_slots // chunk)]
+    return [Vectors(handle.n_slots, handle=handle)]
 
 
 def _pieces(context: CompressedContext, model: LatentModel) -> list[Piece]:
@@ -107,10 +119,11 @@ def _pieces(context: CompressedContext, model: LatentModel) -> list[Piece]:
     pieces: list[Piece] = []
     titled: set[int] = set()
     for segment in context.segments:
+        first = segment.sources[0].document if segment.sources else None
         if isinstance(segment, MemorySegment):
             pieces.append(Vectors(segment.n_slots, segment.vectors))
+            titled |= set() if first is None else {first}  # the vectors hold it
             continue
-        first = segment.sources[0].document if segment.sources else None
         title = None if first is None or context.layout.title == "never" else context.documents[first].title
         new = first is not None and first not in titled
         pieces.append(f"{title}{context.layout.title_separator}{segment.text}" if title and new else segment.text)
@@ -156,10 +169,16 @@ def _native(
     text = model.decoder.text
     asked = text.harmless(question)
 
+    # Without anything between two documents, their texts could join into a special token.
+    bare = prompt.document == "{memory}"
+
     def write(kept: Sequence[Piece]) -> str:
         documents = "".join(
             prompt.document.format(
-                index=index, memory=text.harmless(each) if isinstance(each, str) else model.placeholders(each.n_slots)
+                index=index,
+                memory=text.harmless(f"\n{each}\n" if bare else each)
+                if isinstance(each, str)
+                else model.placeholders(each.n_slots),
             )
             for index, each in enumerate(kept)
         )
@@ -176,31 +195,45 @@ def _verbatim(
     text = model.decoder.text
     pieces: list[Piece] = []
     roles: list[str | None] = []  # the role that begins at a piece
+    last_role = None
     for message in messages:
-        begun = [_place(part) if isinstance(part, Handle) else part for part in parse(message["content"])]
-        content: list[Piece] = [part for part in begun if not isinstance(part, Ask)] or [""]
+        content: list[Piece] = []
+        for part in parse(message["content"]):
+            if not isinstance(part, Ask):
+                content += _places(part, model) if isinstance(part, Handle) else [part]
+        content = content or [""]
         # Templates want user and assistant to take turns: neighbours of one role are one message.
-        same = next((role for role in reversed(roles) if role is not None), None) == message["role"]
+        same = message["role"] == last_role
         pieces += ["\n", *content] if same else content
         roles += [None] * (len(content) + 1) if same else [message["role"], *[None] * (len(content) - 1)]
+        last_role = message["role"]
     # Only vectors are dropped: text is the caller's own, and the question is somewhere in it.
     droppable = [index for index, piece in enumerate(pieces) if isinstance(piece, Vectors)]
 
     def write(kept: Sequence[Piece]) -> str:
         # ``kept`` has an empty text where something was dropped, so that roles keep their places.
         turns: list[dict[str, str]] = []
+        run = ""  # text since the last vectors, made harmless as a whole: pieces might join into a special token
         for piece, role in zip(kept, roles, strict=True):
             if role is not None:
+                if turns:
+                    turns[-1]["content"] += text.harmless(run)
                 turns.append({"role": role, "content": ""})
-            turns[-1]["content"] += (
-                text.harmless(piece)
-                if isinstance(piece, str)
-                else prompt.handle.format(memory=model.placeholders(piece.n_slots))
-            )
+                run = ""
+            if isinstance(piece, str):
+                run += piece
+            else:
+                turns[-1]["content"] += text.harmless(run) + _in_place(piece, model, prompt.handle)
+                run = ""
+        turns[-1]["content"] += text.harmless(run)
         return turns[0]["content"] if isinstance(request, str) else _render(turns, model)
 
     plain = isinstance(request, str) or not model.decoder.text.tokenizer.chat_template
     return _fit(write, pieces, droppable, model, plain, limit, "verbatim")
+
+
+def _in_place(piece: Vectors, model: LatentModel, template: str) -> str:
+    return template.format(memory=model.placeholders(piece.n_slots))
 
 
 def _render(turns: list[dict[str, str]], model: LatentModel) -> str:
@@ -230,17 +263,23 @@ def _fit(
     """Write, and write again with fewer pieces, until the ids fit."""
     text = model.decoder.text
     left = list(droppable)
+    slots = sum(piece.n_slots for piece in pieces if isinstance(piece, Vectors))
+    while left and slots > limit:  # by arithmetic first: nothing is tokenized that could not fit
+        piece = pieces[left.pop()]
+        slots -= piece.n_slots if isinstance(piece, Vectors) else 0
+    slot_ids = {text.id_of(token) for token in model.slot_tokens}
     while True:
         kept = _without(pieces, droppable, left, mode)
         (found,) = text.encode([write(kept)], special_tokens=special_tokens)
         over = len(found.ids) - limit
         if over <= 0:
             vectors = [piece for piece in kept if isinstance(piece, Vectors)]
+            assert sum(token in slot_ids for token in found.ids) == sum(piece.n_slots for piece in vectors)
             return PreparedRequest(found.ids, vectors, len(droppable) - len(left), mode)
         if not left:
+            what = "the question alone" if mode == "native" else "the text of the prompt, without any vectors,"
             raise InputError(
-                f"the question alone makes a prompt of {len(found.ids)} tokens; {limit} fit into the model's window "
-                "beside the answer.",
+                f"{what} makes {len(found.ids)} tokens; {limit} fit into the model's window beside the answer.",
                 hint="Shorten it, or lower max_new_tokens.",
             )
         while left and over > 0:

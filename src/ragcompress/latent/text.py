@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ragcompress.errors import CheckpointError, InputError, OptionError
 from ragcompress.tokens import TokenizerCounter, encodable, private_tokenizer
@@ -77,6 +77,16 @@ class TemplateTokenizer:
     def __len__(self) -> int:
         """Size of the vocabulary, added tokens included: how many rows the embeddings must have."""
         return len(self.tokenizer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the lock, which cannot be pickled, and engines that are made anew."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_truncating")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore, with a new lock."""
+        self.__dict__.update(state)
+        self._truncating = {}
+        self._lock = threading.Lock()
 
     def id_of(self, token: str) -> int:
         """The id of a token that must exist.

@@ -192,6 +192,11 @@ class LanceDBStore:
             return False
         return self._reading(lambda: self._table.count_rows(_among([key]))) > 0
 
+    @property
+    def lossy(self) -> bool:
+        """Whether what comes back may differ from what was put: a number format was named."""
+        return self.dtype is not None
+
     def __len__(self) -> int:
         """How many memories are kept."""
         return self._reading(lambda: self._table.count_rows())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from ragcompress.backends.oscar.config import OscarConfig
 from ragcompress.compressor import BackendInfo, PublishedCheckpoint, check_inputs, query_groups
 from ragcompress.errors import OptionError
-from ragcompress.latent.compressing import LAYOUT, Chunk, LatentCompressor
+from ragcompress.latent.compressing import Chunk, LatentCompressor
 from ragcompress.memories import InMemoryStore, MemoryStore, memory_key
 from ragcompress.sentences import splitter_name
 from ragcompress.types import CompressedContext, Document, Memory, MemorySegment, Segment
@@ -39,7 +39,8 @@ class Oscar(LatentCompressor):
         model: decoder, compressor, formats and prompt.
         config: what is read and what is kept.
         store: where vectors lie between a compressed document and the reader of its handle; None: contexts can be
-            answered, prompts with handles cannot.
+            answered, prompts with handles cannot. Every question with every document is an entry of its own, so a
+            store that forgets is the right one.
     """
 
     name: ClassVar[str] = "oscar"
@@ -94,6 +95,7 @@ class Oscar(LatentCompressor):
         self._key_settings: dict[str, str | int | float | bool | None] = {
             "space": self.model.space,
             "dtype": str(self.model.decoder.dtype),
+            "quantization": self.model.quantization,
             "titles": config.titles,
             "on_long": config.on_long,
             "max_length": self._pairs.max_length,
@@ -119,7 +121,7 @@ class Oscar(LatentCompressor):
             device: ``"cuda"``, ``"mps"``, ``"cpu"``; None: the best there is.
             dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; None: as the base model was saved.
             revision: of a hub id.
-            store: for handles; None: a new ``InMemoryStore``.
+            store: for handles; None: a new ``InMemoryStore`` that forgets what was used longest ago.
             **options: of ``LoadOptions`` (``base``, ``compressor_base``, ``device_map``, ``quantization``,
                 ``attn_implementation``), ``batch_tokens``, fields of ``OscarConfig``, or ``preset``.
 
@@ -219,7 +221,7 @@ class Oscar(LatentCompressor):
             truncated=any(chunk.truncated for index in order for chunk in chunks[index]),
             counter=self.token_counter.name,
             document_tokens=tuple(lengths),
-            layout=LAYOUT,
+            layout=self._layout,
         )
 
     def _kept(self, found: Sequence[Sequence[Segment]]) -> list[int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from ragcompress.backends.pisco.config import PiscoConfig
 from ragcompress.compressor import BackendInfo, OfflineCompressor, PublishedCheckpoint
 from ragcompress.errors import OptionError
-from ragcompress.latent.compressing import LAYOUT, LatentCompressor
+from ragcompress.latent.compressing import LatentCompressor
 from ragcompress.latent.memory_rows import chunk_bounds
 from ragcompress.memories import MemoryStore, memory_key
 from ragcompress.sentences import splitter_name
@@ -88,6 +88,7 @@ class Pisco(LatentCompressor, OfflineCompressor):
         self._key_settings: dict[str, str | int | float | bool | None] = {
             "space": self.model.space,
             "dtype": str(self.model.decoder.dtype),
+            "quantization": self.model.quantization,
             "titles": config.titles,
             "on_long": config.on_long,
             "max_length": form.max_length,
@@ -206,5 +207,5 @@ class Pisco(LatentCompressor, OfflineCompressor):
             truncated=any(memory.truncated for memory in kept),
             counter=self.token_counter.name,
             document_tokens=n_tokens,
-            layout=LAYOUT,
+            layout=self._layout,
         )
