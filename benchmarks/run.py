@@ -71,6 +71,9 @@ def limited(options: Any, limit: int | None) -> Any:  # noqa: ANN401 (the benchm
         if hasattr(options, name):
             given = getattr(options, name)
             changes[name] = most if given is None else min(given, most)
+    for name, most in (("per_prompt", 1), ("batches", 0)):
+        if hasattr(options, name):
+            changes[name] = getattr(options, name)[:most]
     for name in ("queries", "stored_queries"):
         if hasattr(options, name):
             changes[name] = (limit, 2 * limit)

@@ -310,6 +310,192 @@ def store_tables(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def latent_tables(results: Results) -> list[str]:
+    """Memory tokens: encoding, answering, overhead, threads, fewer bytes.
+
+    Args:
+        results: by experiment.
+
+    Returns:
+        Markdown blocks; none without such results.
+    """
+    writers = {
+        "latent_encoding": latent_encoding_tables,
+        "latent_answering": latent_answering_tables,
+        "latent_overhead": latent_overhead_tables,
+        "latent_threads": latent_threads_lines,
+        "latent_quantised": latent_quantised_tables,
+    }
+    blocks = []
+    for name, result in results.items():
+        if result["benchmark"] in writers:
+            blocks += [f"#### {name}", model_line(result), *writers[result["benchmark"]](result)]
+    return blocks
+
+
+def model_line(result: Mapping[str, Any]) -> str:
+    """What memory tokens were measured with.
+
+    Args:
+        result: of a latent experiment.
+
+    Returns:
+        A sentence.
+    """
+    model = result["results"]["model"]
+    millions = [model[f"parameters_of_{part}"] / 1e6 for part in ("layers", "an_adapter", "the_head")]
+    return (
+        f"{model['base']} in {model['dtype']}: {number(millions[0])} million parameters in layers, "
+        f"{number(millions[1])} in an adapter, {number(millions[2])} in the head; adapters {model['adapters']}."
+    )
+
+
+def latent_encoding_tables(result: Mapping[str, Any]) -> list[str]:
+    """Passages to memory tokens.
+
+    Args:
+        result: of its experiment.
+
+    Returns:
+        Markdown blocks.
+    """
+    values = result["results"]
+    rows = [
+        [label, number(each), _ratio(values["faster"][label]) if label in values["faster"] else ""]
+        for label, each in values["milliseconds"].items()
+    ]
+    positions, difference = values["positions_of_a_passage"], values["largest_difference"]
+    return [
+        table(["", "ms for the passages of a question (median)", "ragcompress is faster by"], rows),
+        f"{values['passages']} passages of {result['data']['name']}: {number(positions['mean'])} positions on average, "
+        f"{positions['padded']} padded ({positions['padded'] / positions['mean']:.2f} x); "
+        f"{share(values['share_of_full_length'])} of them fill it. The vectors differ from padded ones by "
+        f"{number(difference['over_norm'], 2)} of their norm at most ({number(difference['any_number'], 2)} in any "
+        "number).",
+    ]
+
+
+def latent_answering_tables(result: Mapping[str, Any]) -> list[str]:
+    """Time to the first and to the last token.
+
+    Args:
+        result: of its experiment.
+
+    Returns:
+        Markdown blocks.
+    """
+    values, options = result["results"], result["options"]
+    times, prefills = [], []
+    for shape, each in values["shapes"].items():
+        n_prompts, _, n_documents = shape.partition(" x ")
+        label = f"{n_documents} documents" + (f", {n_prompts} prompts" if n_prompts != "1" else "")
+        for contestant, took in each["milliseconds"].items():
+            first = number(each["first_token_milliseconds"][contestant])
+            faster = [each[key].get(contestant) for key in ("first_token_faster", "faster")]
+            cells = [
+                first,
+                _ratio(faster[0]) if faster[0] else "",
+                number(took),
+                _ratio(faster[1]) if faster[1] else "",
+            ]
+            times.append([f"{label}: {contestant}", *cells])
+        if "prefill" in each:
+            prefill = each["prefill"]
+            tokens, took = prefill["prompt_tokens"], prefill["milliseconds"]
+            prefills.append([
+                label, f"{number(tokens['text'])} / {number(tokens['memory'])}",
+                number(tokens["text"] / tokens["memory"]),
+                *(cell for kind in ("text", "text, under the adapter")
+                  for cell in (f"{prefill['predicted'][kind]:.2f}", _ratio(prefill["faster"][kind]))),
+                f"{number(took['text'])} / {number(took['memory'])}",
+                " / ".join(number(prefill["gigaflops_per_second"][kind]) for kind in ("text", "memory")),
+            ])  # fmt: skip
+    header = ["128 tokens a document", "ms to the first token", "faster", f"ms to the last of {options['new_tokens']}",
+              "faster"]  # fmt: skip
+    model_header = ["text over memory tokens, forward pass over the prompt", "tokens", "ratio", "predicted", "measured",
+                    "predicted, text under the adapter", "measured", "ms", "GFLOP/s"]  # fmt: skip
+    published = values["published"]
+    sizes = ", ".join(f"{number(each)} ({label})" for label, each in values["bytes_per_document"].items())
+    return [
+        table(header, times),
+        table(model_header, prefills),
+        "Predicted: 2 x parameters x tokens, plus attention under a causal mask, plus one row of the head; text goes "
+        "through the base model alone, memory tokens through it and an adapter. For OSCAR's published setting "
+        "(Mistral-7B, 10 documents, 32 new tokens) the same arithmetic gives "
+        f"{published['predicted_ratio']:.2f} x where its table says {published['published_ratio']:.2f} x.",
+        f"Bytes of a document: {sizes}.",
+    ]
+
+
+def latent_overhead_tables(result: Mapping[str, Any]) -> list[str]:
+    """What happens before the forward pass.
+
+    Args:
+        result: of its experiment.
+
+    Returns:
+        Markdown blocks.
+    """
+    by_number = result["results"]["documents"]
+    header = ["ms", *(f"{n_documents} documents" for n_documents in by_number)]
+    rows = []
+    for label in next(iter(by_number.values()))["milliseconds"]:
+        cells = []
+        for each in by_number.values():
+            ratio = each["share_of_prefill"].get(label)
+            cells.append(number(each["milliseconds"][label]) + (f" ({100 * ratio['value']:.2f} %)" if ratio else ""))
+        rows.append([label, *cells])
+    return [table(header, rows), "In brackets: over the forward pass over the prompt (prefill)."]
+
+
+def latent_threads_lines(result: Mapping[str, Any]) -> list[str]:
+    """Several threads on one reader.
+
+    Args:
+        result: of its experiment.
+
+    Returns:
+        Markdown blocks.
+    """
+    values = result["results"]
+    return [
+        f"{values['workers']} threads on one compressor and one reader: {100 * values['equal_answers']:.0f} % of "
+        f"{values['compared']} answers equal those of one thread ({values['different_answers_expected']} different "
+        f"ones), memory tokens differ by {number(values['largest_difference_of_memory_tokens'])} at most; "
+        f"{_ratio(values['throughput'])} the throughput, on {result['environment']['hardware']['cores']} cores that "
+        "torch already uses."
+    ]
+
+
+def latent_quantised_tables(result: Mapping[str, Any]) -> list[str]:
+    """Fewer bytes.
+
+    Args:
+        result: of its experiment.
+
+    Returns:
+        Markdown blocks.
+    """
+    values = result["results"]
+    rows = [
+        [dtype, number(each["vector_bytes_per_document"], 4), f"{share(each['equal_answers'])} "
+         f"{ends(each['equal_answers_interval'])}", share(each["equal_first_tokens"]),
+         *(f"{number(each['logit_difference'][key])}" for key in ("mean", "largest")),
+         *(f"{number(each['relative_error_of_vectors'][key])}" for key in ("mean", "largest"))]
+        for dtype, each in values["stored"].items()
+    ]  # fmt: skip
+    header = ["stored in", "bytes a document", "equal answers", "equal first tokens", "largest change of a logit, mean",
+              "at most", "error of a document's worst vector (mean)", "at most"]  # fmt: skip
+    logits = values["logits"]
+    return [
+        table(header, rows),
+        f"Against float32, over {values['answers']} answers of {result['options']['new_tokens']} tokens, "
+        f"{values['different_answers']} of them different. Standard deviation of the logits of a first token: "
+        f"{number(logits['spread'])}; the best leads the second by {number(logits['first_over_second'])}. Adapters are "
+        "random here: what trained ones make of the error may differ.",
+    ]
+
+
 def machine_line(results: Results) -> str:
     """Where and with what it was measured.
 
@@ -346,6 +532,11 @@ def full(results: Results) -> str:
         return ""
     blocks = [machine_line(results), "### Requirements", targets_table(results), "### Time", *speed_tables(results)]
     blocks += ["### Memory, startup, batches", *other_tables(results)]
+    if latent := latent_tables(results):
+        about = (
+            "Base models are real, adapters and memory tokens random: right for time, no word on the answers' quality."
+        )
+        blocks += ["### Memory tokens", about, *latent]
     for name, result in results.items():
         if result["benchmark"] == "quality":
             values = result["results"]

@@ -3,7 +3,10 @@
 from importlib import import_module
 from types import ModuleType
 
-NAMES = ("cold", "peers", "warm", "memory", "startup", "quality", "batching", "store")
+NAMES = (
+    "cold", "peers", "warm", "memory", "startup", "quality", "batching", "store", "latent_encoding",
+    "latent_answering", "latent_overhead", "latent_threads", "latent_quantised",
+)  # fmt: skip
 
 
 def find(name: str) -> ModuleType:

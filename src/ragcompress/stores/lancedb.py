@@ -63,7 +63,7 @@ class LanceDBStore:
                 (``"s3://..."``, ``"gs://..."``, ``"az://..."``; credentials come from the environment).
             table: name of the table.
             dtype: what vectors are stored in: ``"float32"``, ``"bfloat16"``, ``"float16"`` (they come back as such),
-                or ``"int8"``, with a scale a row (they come back in their own type, about 1 % off); None: as they
+                or ``"int8"``, with scales (they come back in their own type, 1 or 2 % off); None: as they
                 come. It counts for what is put, not for what is there.
 
         Raises:

@@ -21,6 +21,7 @@ _PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 _KEPT = ("float32", "bfloat16", "float16", "float64")
 _STORED = ("float32", "bfloat16", "float16", "int8")
 _MAX_INT8 = 127
+BLOCK = 64  # channels that share a scale
 
 
 def schema() -> pa.Schema:
@@ -75,8 +76,8 @@ def to_row(key: str, memory: Memory, dtype: str | None) -> dict[str, Any]:
     Args:
         key: its content address.
         memory: already checked.
-        dtype: to store the vectors in; None: their own. ``"int8"`` keeps one scale a row of vectors, its largest
-            absolute value / 127, and gives back the memory's own type.
+        dtype: to store the vectors in; None: their own. ``"int8"`` keeps a scale for every 64 channels of a vector,
+            their largest absolute value / 127, and gives back the memory's own type.
 
     Returns:
         Values by column.
@@ -135,7 +136,8 @@ def from_row(row: Mapping[str, pa.Scalar]) -> Memory:
     dtype: torch.dtype = getattr(torch, row["dtype"].as_py())
     vectors = _tensor(row["vectors"], getattr(torch, row["stored_dtype"].as_py())).reshape(shape)
     if row["scales"].is_valid:
-        vectors = dequantise(vectors, _tensor(row["scales"], torch.float32), dtype)
+        scales = _tensor(row["scales"], torch.float32).reshape(shape[0], -(-shape[1] // BLOCK))
+        vectors = dequantise(vectors, scales, dtype)
     return Memory(
         vectors=vectors,
         n_tokens=row["n_tokens"].as_py(),
@@ -146,24 +148,32 @@ def from_row(row: Mapping[str, pa.Scalar]) -> Memory:
 
 
 def quantise(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round each row to 255 steps between plus and minus its largest absolute value.
+    """Round each block of a row to 255 steps between plus and minus its largest absolute value.
+
+    Hidden states have a few channels many times larger than the rest. With one scale for a whole row these would round
+    everything else away (4 % of a row's norm, measured on a small language model's states); they spoil their own block
+    alone.
 
     Args:
         vectors: (n_vectors, width), floating.
 
     Returns:
-        (n_vectors, width) int8 and (n_vectors,) float32 scales.
+        (n_vectors, width) int8 and (n_vectors, n_blocks) float32 scales.
     """
     import torch
 
+    n_vectors, width = vectors.shape
+    n_blocks = -(-width // BLOCK)
     if not vectors.numel():
-        return vectors.to(torch.int8), torch.ones(len(vectors))
-    exact = vectors.double()
-    scales = (exact.abs().amax(dim=1) / _MAX_INT8).float()
-    # A row of zeros, or so small that its scale is none in float32: zeros come back.
+        return vectors.to(torch.int8), torch.ones(n_vectors, n_blocks)
+    blocks = torch.nn.functional.pad(vectors.double(), (0, n_blocks * BLOCK - width)).reshape(
+        n_vectors, n_blocks, BLOCK
+    )
+    scales = (blocks.abs().amax(dim=2) / _MAX_INT8).float()
+    # A block of zeros, or so small that its scale is none in float32: zeros come back.
     divisors = torch.where(scales > 0, scales, torch.ones_like(scales)).double()
-    rounded = (exact / divisors[:, None]).round().clamp(-_MAX_INT8, _MAX_INT8)
-    return rounded.to(torch.int8), scales
+    rounded = (blocks / divisors[:, :, None]).round().clamp(-_MAX_INT8, _MAX_INT8).to(torch.int8)
+    return rounded.reshape(n_vectors, n_blocks * BLOCK)[:, :width].contiguous(), scales
 
 
 def dequantise(vectors: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -171,7 +181,7 @@ def dequantise(vectors: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) 
 
     Args:
         vectors: (n_vectors, width) int8.
-        scales: (n_vectors,) float32.
+        scales: (n_vectors, n_blocks) float32.
         dtype: of the result.
 
     Returns:
@@ -181,7 +191,8 @@ def dequantise(vectors: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) 
 
     # 127 * (largest / 127) may round to a hair above the largest number there is.
     largest = min(torch.finfo(dtype).max, torch.finfo(torch.float32).max)
-    return (vectors.float() * scales[:, None]).clamp(-largest, largest).to(dtype)
+    each = scales.repeat_interleave(BLOCK, dim=1)[:, : vectors.shape[1]]
+    return (vectors.float() * each).clamp(-largest, largest).to(dtype)
 
 
 def pack_spans(spans: tuple[tuple[int, int], ...] | None) -> list[int] | None:
