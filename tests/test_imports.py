@@ -27,7 +27,8 @@ LIGHT = [
     "options", "reading", "registry", "selection", "sentences", "testing", "tiny", "tokens", "types",
     "backends/__init__", "backends/recomp_extractive/__init__", "backends/recomp_extractive/compressor",
     "backends/recomp_extractive/config", "backends/recomp_extractive/_checkpoint",
-    "handles", "prompts", "reader", "reader_adapter", "latent/__init__", "latent/compressing", "latent/config", "latent/options",
+    "handles", "prompts", "reader", "reader_adapter", "latent/__init__", "latent/compressing", "latent/config", "latent/options", "latent/offline",
+    "backends/clara/__init__", "backends/clara/compressor", "backends/clara/config",
     "latent/memory_rows", "backends/pisco/__init__", "backends/pisco/compressor", "backends/pisco/config",
     "backends/oscar/__init__", "backends/oscar/compressor", "backends/oscar/config",
     "stores/__init__", "stores/lancedb", "stores/opening", "stores/rows",
@@ -97,7 +98,11 @@ def test_backends_do_not_import_each_other(path):
 @pytest.mark.parametrize("path", [path for path in FILES if "latent" not in path.parts], ids=name_of)
 def test_the_engine_is_used_by_latent_backends_alone(path):
     reaches = [name for name in imports(path) if name.startswith("ragcompress.latent")]
-    assert not reaches or path.relative_to(SOURCE).parts[:2] in (("backends", "pisco"), ("backends", "oscar"))
+    assert not reaches or path.relative_to(SOURCE).parts[:2] in (
+        ("backends", "pisco"),
+        ("backends", "oscar"),
+        ("backends", "clara"),
+    )
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if "backends" not in path.parts], ids=name_of)

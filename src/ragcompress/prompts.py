@@ -1,7 +1,7 @@
 """Published prompts, as data.
 
-Sources: PISCO (2025) and OSCAR (2025), released code and training harness; COCOM (2024), released code; the 2026
-rewrite of PISCO and OSCAR. White space is part of a prompt.
+Sources: PISCO and OSCAR (2025), released code and training harness; COCOM (2024) and CLaRa (2025), released code; the
+2026 rewrite of PISCO and OSCAR. White space is part of a prompt.
 """
 
 from __future__ import annotations
@@ -12,6 +12,33 @@ _SYSTEM = (
     "You are a helpful assistant. Your task is to extract relevant information from provided documents and to answer "
     "to questions as briefly as possible."
 )
+
+
+# What CLaRa's authors ask for to see what memory tokens still say, and trained them on; ``{documents}``: placeholders.
+PARAPHRASE_SYSTEM = (
+    "You are a helpful assistant. Your task is follow the instructions to paraphrase the background information."
+)
+PARAPHRASES = (
+    "Background: {documents} means the same as",
+    "Background: {documents} Can you put the above sentences in your own terms?",
+    "Background: {documents} Please provide a reinterpretation of the preceding background text.",
+    "These two expressions are equivalent in essence:\n(1) {documents}\n(2)",
+    "Background: {documents} is a paraphrase of what?",
+    "Background: {documents} Could you give me a different version of the background sentences above?",
+    "In other words, background: {documents} is just another way of saying:",
+    "You're getting across the same point whether you say background: {documents} or",
+    "Background: {documents} After unpacking the ideas in the background information above, we got:",
+    "Background: {documents} Please offer a restatement of the background sentences I've just read.",
+    "Background: {documents}, which also means:",
+    "Strip away the mystery, and you'll find background: {documents} is simply another rendition of:",
+    "The essence of background: {documents} is captured again in the following statement:",
+)
+# What CLaRa is pretrained on: questions and answers that cover a document.
+QUESTIONS_SYSTEM = (
+    "You are a helpful assistant. Given a document, your task is to generate some single questions to cover all key "
+    "information of the document and answer them sequentially."
+)
+QUESTIONS_USER = "Background:\n{documents}"
 
 
 @dataclass(frozen=True, slots=True)

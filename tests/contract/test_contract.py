@@ -91,3 +91,19 @@ class TestOscarReranking(CompressorContract):
         compressor = tiny("oscar").with_options(top_k=2, order="score")
         compressor.store = rc.InMemoryStore()
         return compressor
+
+
+class TestClara(CompressorContract):
+    def make(self):
+        return tiny("clara")
+
+
+class TestClaraRetrieving(CompressorContract):
+    document_order = False
+
+    def make(self):
+        import ragcompress as rc
+
+        compressor = tiny("clara").with_options(top_k=3)
+        compressor.store = rc.InMemoryStore()
+        return compressor

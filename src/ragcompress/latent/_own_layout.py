@@ -12,7 +12,7 @@ from ragcompress.errors import CheckpointError
 from ragcompress.latent.adapters import adapter_parameters
 from ragcompress.latent.files import read_table, write_table
 from ragcompress.latent.loading import OWN_BASE, base_fingerprint
-from ragcompress.latent.parts import COMPRESSOR, Parts, checked
+from ragcompress.latent.parts import COMPRESSOR, SETTINGS, Parts, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ def read(folder: Path) -> Parts:
             f"{folder} is written in format {told.get('format')!r}; this version reads {FORMAT_VERSION}.",
             hint="Upgrade ragcompress." if isinstance(told.get("format"), int) else None,
         )
-    if told.get("layout") not in ("pisco-v1", "pisco-v2", "cocom-v1"):
+    if told.get("layout") not in SETTINGS:
         raise CheckpointError(f"{folder / DESCRIPTION} names the unknown layout {told.get('layout')!r}.")
     adapters: dict[str, dict[str, Tensor]] = {}
     for name, tensor in read_table(folder / ADAPTERS).items():

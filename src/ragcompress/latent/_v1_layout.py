@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragcompress.checkpoints import contents
 from ragcompress.errors import CheckpointError
 from ragcompress.latent.files import as_table, inner_names, read_model, read_table, read_tensors
-from ragcompress.latent.parts import DECODER, ENCODER, SINGLE, Parts, checked
+from ragcompress.latent.parts import DECODER, ENCODER, REASONER, SINGLE, Parts, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,12 +28,13 @@ EMBEDDING_KEYS = ("model.embed_tokens.weight", "lm_head.weight")
 FILES = ("config.json", ADAPTERS, EMBEDDINGS, "compressor/*.pth")
 
 
-def read(folder: Path, settings: Mapping[str, Any]) -> Parts:
-    """Read PISCO's or OSCAR's files.
+def read(folder: Path, settings: Mapping[str, Any], *, layout: str = "pisco-v1") -> Parts:
+    """Read PISCO's, OSCAR's or CLaRa's files.
 
     Args:
         folder: of the checkpoint.
         settings: its ``config.json``.
+        layout: ``"pisco-v1"`` or ``"clara-v1"``.
 
     Returns:
         Its parts.
@@ -41,16 +42,17 @@ def read(folder: Path, settings: Mapping[str, Any]) -> Parts:
     Raises:
         CheckpointError: a file is missing, damaged, or holds something else.
     """
-    settings = checked(settings, "pisco-v1", folder / "config.json")
+    settings = checked(settings, layout, folder / "config.json")
+    known = (DECODER, ENCODER, REASONER) if layout == "clara-v1" else (DECODER, ENCODER)
     embeddings = read_table(folder / EMBEDDINGS)
     if EMBEDDING_KEYS[0] not in embeddings or set(embeddings) - set(EMBEDDING_KEYS):
         raise CheckpointError(
             f"{folder / EMBEDDINGS} holds {', '.join(sorted(embeddings)) or 'nothing'}; expected "
             f"{' and '.join(EMBEDDING_KEYS)} (only the first where they are tied)."
         )
-    adapters = _read_adapters(folder / ADAPTERS, embeddings)
-    if settings["compr_model_name"] is None:
-        return Parts(folder, "pisco-v1", settings, adapters, embeddings, files=FILES)
+    adapters = _read_adapters(folder / ADAPTERS, embeddings, known)
+    if settings["compr_model_name"] is None or layout == "clara-v1":
+        return Parts(folder, layout, settings, adapters, embeddings, files=FILES)
     connector = read_table(folder / CONNECTOR) if settings["compr_use_mlp"] else None
     if settings["lora_compressor"]:
         return Parts(
@@ -84,7 +86,7 @@ def _only_embedding(state: Mapping[str, Tensor], folder: Path) -> dict[str, Tens
     return {"embed_tokens.weight": found[0]}
 
 
-def _read_adapters(path: Path, embeddings: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def _read_adapters(path: Path, embeddings: Mapping[str, Tensor], known: Sequence[str]) -> dict[str, dict[str, Tensor]]:
     import torch
 
     found = read_tensors(path)
@@ -105,11 +107,11 @@ def _read_adapters(path: Path, embeddings: Mapping[str, Tensor]) -> dict[str, di
                     "belongs to another checkpoint."
                 )
         adapters[str(name)] = weights
-    unknown = sorted(set(adapters) - {DECODER, ENCODER})
+    unknown = sorted(set(adapters) - set(known))
     if unknown:
-        hint = "CLaRa's checkpoints have it: rc.load('clara', ...)." if "query_reasoner_adapter" in unknown else None
+        hint = "CLaRa's checkpoints have it: rc.load('clara', ...)." if REASONER in unknown else None
         raise CheckpointError(
-            f"{path} has unknown adapters {', '.join(unknown)}; expected {DECODER} and {ENCODER}.", hint=hint
+            f"{path} has unknown adapters {', '.join(unknown)}; expected {' and '.join(known)}.", hint=hint
         )
     return adapters
 

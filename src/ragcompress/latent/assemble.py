@@ -17,7 +17,7 @@ from ragcompress.latent.formats import DocumentFormat
 from ragcompress.latent.loading import base_fingerprint
 from ragcompress.latent.model import LatentModel
 from ragcompress.latent.options import LoadOptions
-from ragcompress.latent.parts import DECODER, ENCODER, SINGLE, Parts, whole_number
+from ragcompress.latent.parts import DECODER, ENCODER, REASONER, SINGLE, Parts, whole_number
 from ragcompress.latent.text import TemplateTokenizer
 from ragcompress.prompts import COCOM, COCOM_WITHOUT_SEPARATOR, PISCO, PISCO_V2, PISCO_WITHOUT_SEPARATOR
 
@@ -40,7 +40,9 @@ def assemble(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] | No
         CheckpointError: parts do not fit each other or the base model; says which.
         OptionError: a device or a quantization does not exist here.
     """
-    build = {"pisco-v1": _assemble_v1, "pisco-v2": _assemble_v2, "cocom-v1": _assemble_cocom}[parts.layout]
+    build = {"pisco-v1": _assemble_v1, "clara-v1": _assemble_v1, "pisco-v2": _assemble_v2, "cocom-v1": _assemble_cocom}[
+        parts.layout
+    ]
     return build(parts, options, rest)
 
 
@@ -66,7 +68,7 @@ def _assemble_v1(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] 
     )
     own = list(dict.fromkeys(memory))
     added = [*own, "<AE>", "<ENC>", "<SEP>"] + ["<KBTC>"] * bool(parts.settings["kbtc_training"])
-    separate = parts.settings["compr_model_name"]
+    separate = parts.settings["compr_model_name"] if parts.layout == "pisco-v1" else None
     decoder, base, base_folder = build_decoder(parts, options, added, DECODER, "decoder_model_name", rest)
     if separate is None:
         pair = "<ENC>{bos}\nQuery:\n{query}Document:\n{document}{eos}"
@@ -89,12 +91,18 @@ def _assemble_v1(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] 
         )
     if encoder.score_head is not None:
         documents, pairs = _scored(documents), _scored(pairs)
+    reasoner = (
+        MemoryEncoder(decoder.inner, pad_id=decoder.text.pad_id, adapter=REASONER)
+        if REASONER in parts.adapters
+        else None
+    )
     return LatentModel(
         name=f"{parts.layout}-{short_name(base)}",
         layout=parts.layout,
         fingerprint=_fingerprint(parts, base_folder, [decoder.text, encoder_text]),
         decoder=decoder,
         encoder=encoder,
+        query_encoder=reasoner,
         encoder_text=encoder_text,
         documents=documents,
         pairs=pairs,

@@ -39,7 +39,7 @@ _LOADING = threading.Lock()
 
 
 def load_latent(checkpoint: str | Path, options: LoadOptions, *, revision: str | None = None) -> LatentModel:
-    """Load a checkpoint of PISCO, OSCAR or COCOM, or one of ours; equal calls share one model while it is in use.
+    """Load a published checkpoint, or one of ours; equal calls share one model while it is in use.
 
     Args:
         checkpoint: a folder, or a hub id with an optional sub-folder.
@@ -111,13 +111,13 @@ def _load(folder: Path, options: LoadOptions) -> LatentModel:
     if kind == "COCOM" and "doc_max_length" not in settings and not (folder / _v1_layout.ADAPTERS).exists():
         parts, rest = _v1_layout.read_cocom(folder, settings)
         return assemble(parts, options, rest)
-    if kind == "COCOM":
-        return assemble(_v1_layout.read(folder, settings), options)
-    hint = "CLaRa's checkpoints are read by rc.load('clara', ...)." if kind == "CLaRa" else None
+    if kind in ("COCOM", "CLaRa"):
+        layout = "pisco-v1" if kind == "COCOM" else "clara-v1"
+        return assemble(_v1_layout.read(folder, settings, layout=layout), options)
     raise CheckpointError(
-        f"config.json in {folder} has model_type {kind!r}; expected 'COCOM' (PISCO, OSCAR and COCOM of 2024 and 2025) "
-        "or 'PISCO' (the 2026 format).",
-        hint=hint or contents(folder),
+        f"config.json in {folder} has model_type {kind!r}; expected 'COCOM' (PISCO, OSCAR and COCOM of 2024 and 2025), "
+        "'PISCO' (the 2026 format) or 'CLaRa'.",
+        hint=contents(folder),
     )
 
 
@@ -149,7 +149,7 @@ def save_latent(
         raise OptionError(f"{what} is not written in the published layout.", hint="Use layout='ragcompress'.")
     if model.layout == "cocom-v1" and not include_base:
         _require_plain_base(model)
-    writers = {"pisco-v1": _write_v1, "pisco-v2": _write_v2}
+    writers = {"pisco-v1": _write_v1, "clara-v1": _write_v1, "pisco-v2": _write_v2}
     with whole_folder(Path(folder)) as draft, no_loading_bar():
         if layout == "ragcompress":
             with_base = _own_layout.base_is_inside(model) if include_base is None else include_base

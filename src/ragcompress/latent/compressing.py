@@ -60,17 +60,24 @@ class LatentCompressor(Compressor):
     Attributes:
         model: decoder, compressor, formats and prompt.
         config: the backend's options.
+        layouts: published formats that it runs on.
         store: where handles are looked up.
         batch_tokens: padded size of an encoding batch; None: by device.
     """
 
     config_class: ClassVar[type[LatentConfig]]
+    layouts: ClassVar[tuple[str, ...]]
     model: LatentModel
     config: Any
     store: MemoryStore | None
     batch_tokens: int | None = None
 
     def _configured(self) -> None:
+        if self.model.layout not in self.layouts:
+            of = "clara" if self.model.layout == "clara-v1" else "pisco"
+            raise OptionError(
+                f"{self.name} does not read {self.model.layout} checkpoints.", hint=f"rc.load({of!r}, ...) does."
+            )
         self.token_counter = self.model.decoder.text.counter
         self.space = self.model.space
         self._splitter = get_splitter(self.config.splitter)

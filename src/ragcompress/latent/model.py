@@ -21,7 +21,8 @@ class LatentModel:
 
     Attributes:
         name: short, for the name of the space.
-        layout: which published format it came in: ``"pisco-v1"``, ``"pisco-v2"`` or ``"cocom-v1"``.
+        layout: which published format it came in: ``"pisco-v1"``, ``"clara-v1"``, ``"pisco-v2"`` or
+            ``"cocom-v1"``.
         fingerprint: of everything that changes a vector, but for the number format.
         decoder: answers.
         encoder: makes memories.
@@ -30,6 +31,7 @@ class LatentModel:
         pairs: format of a question with a document.
         prompt: the published prompt.
         settings: the published configuration, for saving.
+        query_encoder: turns a question into memory tokens that are compared with those of documents (CLaRa).
         base: id or folder name of the base model.
         compressor_base: the same of a separate compressor; None: there is none.
         folder: of the checkpoint; None: it was built in memory.
@@ -47,6 +49,7 @@ class LatentModel:
     pairs: DocumentFormat
     prompt: AnswerPrompt
     settings: Mapping[str, Any] = field(default_factory=dict)
+    query_encoder: MemoryEncoder | None = None
     base: str = ""
     compressor_base: str | None = None
     base_folder: Path | None = None

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DECODER, ENCODER, SINGLE, COMPRESSOR = "decoder_adapter", "encoder_adapter", "default", "compr_adapter"
+REASONER = "query_reasoner_adapter"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,7 +22,7 @@ class Parts:
 
     Attributes:
         folder: where it came from.
-        layout: ``"pisco-v1"``, ``"pisco-v2"`` or ``"cocom-v1"``.
+        layout: ``"pisco-v1"``, ``"clara-v1"``, ``"pisco-v2"`` or ``"cocom-v1"``.
         settings: the published configuration.
         adapters: of the decoder, by name: ``{"...q_proj.lora_A.weight": (r, in), ...}``.
         embeddings: ``model.embed_tokens.weight`` and, unless it is tied, ``lm_head.weight``: (vocabulary, width).
@@ -99,21 +100,25 @@ def whole_number(parts: Parts, name: str, *, at_least: int = 1) -> int:
 # Settings by layout: type, and the value where the file is silent (the released classes' own defaults). A base model, a
 # length or a rate has no default: guessing one would load without an error and answer nonsense.
 _BOOL, _NUMBER, _NAME = (bool,), (int, type(None)), (str, type(None))
-SETTINGS: Mapping[str, Mapping[str, tuple[tuple[type, ...], Any]]] = {
-    "pisco-v1": {
-        "sep": (_BOOL, False),
-        "compr_model_name": (_NAME, None),
-        "compr_n_layers": (_NUMBER, None),
-        "compr_every_n_layer": (_NUMBER, None),
-        "compr_base_model_name": (_NAME, "mistralai/Mistral-7B-Instruct-v0.2"),
-        "compr_rms_norm": (_BOOL, False),
-        "compr_use_mlp": (_BOOL, True),
-        "compr_bidirectional": (_BOOL, False),
-        "lora_r": (_NUMBER, 16),
-        "lora_compressor": (_BOOL, False),
-        "kbtc_training": (_BOOL, False),
-        "different_mem_tokens": (_BOOL, False),
-    },
+Settings = Mapping[str, tuple[tuple[type, ...], Any]]
+_V1: Settings = {
+    "sep": (_BOOL, False),
+    "compr_model_name": (_NAME, None),
+    "compr_n_layers": (_NUMBER, None),
+    "compr_every_n_layer": (_NUMBER, None),
+    "compr_base_model_name": (_NAME, "mistralai/Mistral-7B-Instruct-v0.2"),
+    "compr_rms_norm": (_BOOL, False),
+    "compr_use_mlp": (_BOOL, True),
+    "compr_bidirectional": (_BOOL, False),
+    "lora_r": (_NUMBER, 16),
+    "lora_compressor": (_BOOL, False),
+    "kbtc_training": (_BOOL, False),
+    "different_mem_tokens": (_BOOL, False),
+}
+SETTINGS: Mapping[str, Settings] = {
+    "pisco-v1": _V1,
+    # CLaRa never builds a separate compressor, whatever its configuration names.
+    "clara-v1": {**_V1, "compr_model_name": ((str, type(None)), None), "training_stage": ((str, type(None)), None)},
     "pisco-v2": {"lora_r_decoder": (_NUMBER, 64), "compressor_model_name": (_NAME, None)},
     "cocom-v1": {"sep": (_BOOL, False), "lora_r": (_NUMBER, 16), "compr_model_name": (_NAME, None)},
 }

@@ -11,7 +11,7 @@ from ragcompress.latent.encoder import MemoryEncoder
 from ragcompress.latent.formats import DocumentFormat
 from ragcompress.latent.loading import finish
 from ragcompress.latent.model import LatentModel
-from ragcompress.latent.parts import DECODER, ENCODER
+from ragcompress.latent.parts import DECODER, ENCODER, REASONER
 from ragcompress.latent.text import TemplateTokenizer
 from ragcompress.nn.connector import connector
 from ragcompress.prompts import PISCO
@@ -140,6 +140,38 @@ def tiny_oscar(*, score_head: bool = True) -> LatentModel:
         settings=_settings("tiny-compressor"),
         base="tiny",
         compressor_base="tiny-compressor",
+    )
+
+
+def tiny_clara(*, query_reasoner: bool = True) -> LatentModel:
+    """Build a CLaRa with two random layers, 128 tokens in 8 slots.
+
+    Args:
+        query_reasoner: whether it can retrieve.
+
+    Returns:
+        The model.
+    """
+    slots = tuple(f"<MEM{index}>" for index in range(_LENGTH // _RATE))
+    decoder = _decoder(slots, (DECODER, ENCODER, *[REASONER] * query_reasoner))
+
+    def encoder(adapter: str) -> MemoryEncoder:
+        return MemoryEncoder(decoder.inner, pad_id=decoder.text.pad_id, adapter=adapter)
+
+    documents = _format("<ENC>{bos}{document}{eos}", False, 3, slots)
+    return LatentModel(
+        name="clara-v1-tiny",
+        layout="clara-v1",
+        fingerprint=f"tiny-clara-{query_reasoner}",
+        decoder=decoder,
+        encoder=encoder(ENCODER),
+        query_encoder=encoder(REASONER) if query_reasoner else None,
+        encoder_text=decoder.text,
+        documents=documents,
+        pairs=documents,
+        prompt=PISCO,
+        settings=_settings(None) | {"model_type": "CLaRa", "training_stage": "stage2" if query_reasoner else "stage1"},
+        base="tiny",
     )
 
 

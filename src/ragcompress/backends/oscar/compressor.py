@@ -44,6 +44,7 @@ class Oscar(LatentCompressor):
     """
 
     name: ClassVar[str] = "oscar"
+    layouts = ("pisco-v1", "pisco-v2")
     config_class = OscarConfig
     info: ClassVar[BackendInfo] = BackendInfo(
         kind="vectors",
@@ -86,10 +87,6 @@ class Oscar(LatentCompressor):
             raise OptionError(
                 f"{wish} needs scores, but this checkpoint has no reranking head (none of the released ones does).",
                 hint="Rank with a retriever or a reranker first; all documents are kept in their order.",
-            )
-        if self.model.layout == "cocom-v1":
-            raise OptionError(
-                "COCOM's checkpoints compress documents without the question.", hint="rc.load('pisco', ...) reads them."
             )
         self._pairs: DocumentFormat = self._form(self.model.pairs)
         self._key_settings: dict[str, str | int | float | bool | None] = {

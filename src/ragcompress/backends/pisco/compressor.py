@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ragcompress.backends.pisco.config import PiscoConfig
-from ragcompress.compressor import BackendInfo, OfflineCompressor, PublishedCheckpoint
+from ragcompress.compressor import BackendInfo, PublishedCheckpoint
 from ragcompress.errors import OptionError
-from ragcompress.latent.compressing import LatentCompressor
-from ragcompress.latent.memory_rows import chunk_bounds
-from ragcompress.memories import MemoryStore, memory_key
-from ragcompress.sentences import splitter_name
-from ragcompress.types import CompressedContext, Document, Memory, Segment
+from ragcompress.latent.offline import LatentOfflineCompressor
+from ragcompress.memories import MemoryStore
+from ragcompress.types import CompressedContext, Document, Memory
 
 if TYPE_CHECKING:
     from ragcompress.latent.formats import DocumentFormat
@@ -30,7 +28,7 @@ logger = logging.getLogger("ragcompress")
 _LICENCE = "CC BY-NC 4.0"
 
 
-class Pisco(LatentCompressor, OfflineCompressor):
+class Pisco(LatentOfflineCompressor):
     """Replaces documents by memory tokens that its own decoder reads.
 
     Attributes:
@@ -40,6 +38,7 @@ class Pisco(LatentCompressor, OfflineCompressor):
     """
 
     name: ClassVar[str] = "pisco"
+    layouts = ("pisco-v1", "pisco-v2", "cocom-v1")
     config_class = PiscoConfig
     info: ClassVar[BackendInfo] = BackendInfo(
         kind="vectors",
@@ -76,27 +75,17 @@ class Pisco(LatentCompressor, OfflineCompressor):
         self._configured()
 
     def _configured(self) -> None:
-        LatentCompressor._configured(self)
-        config, form = self.config, self._form(self.model.documents)
-        if config.memory_side == "left":
-            if self.model.layout != "cocom-v1":
-                raise OptionError(
-                    f"memory_side='left' is for COCOM's checkpoints alone; this is a {self.model.layout} model."
-                )
+        LatentOfflineCompressor._configured(self)
+        if self.config.memory_side == "left" and self.model.layout != "cocom-v1":
+            raise OptionError(
+                f"memory_side='left' is for COCOM's checkpoints alone; this is a {self.model.layout} model."
+            )
+
+    def _document_format(self) -> DocumentFormat:
+        form = LatentOfflineCompressor._document_format(self)
+        if self.config.memory_side == "left":
             form = replace(form, side="left", template="<ENC>{bos}{document}{bos}")
-        self._documents: DocumentFormat = form
-        self._key_settings: dict[str, str | int | float | bool | None] = {
-            "space": self.model.space,
-            "dtype": str(self.model.decoder.dtype),
-            "quantization": self.model.quantization,
-            "titles": config.titles,
-            "on_long": config.on_long,
-            "max_length": form.max_length,
-            "side": form.side,
-            "splitter": splitter_name(self._splitter) if config.on_long == "chunk" else None,
-            # A blank document is encoded only where every document is.
-            "blank": config.short_documents == "memory",
-        }
+        return form
 
     @classmethod
     def from_pretrained(
@@ -143,69 +132,12 @@ class Pisco(LatentCompressor, OfflineCompressor):
 
         return cls(tiny_pisco())
 
-    @property
-    def memory_space(self) -> str:
-        """The embedding space of this very checkpoint's decoder."""
-        return self.model.space
-
-    def memory_key(self, document: Document) -> str:
-        """Over text, title, weights, number format and everything of the config that changes a vector."""
-        return memory_key(document, self._key_settings)
-
-    def encode(self, documents: Sequence[Document]) -> list[Memory]:
-        """Encode documents of any length, chunk by chunk, in batches of similar length.
-
-        Args:
-            documents: (n_docs,).
-
-        Returns:
-            (n_docs,) memories; rows of one chunk are neighbours and share its span. A blank document has no rows.
-        """
-        import torch
-
-        chunks = self._chunks(documents, self._documents)
-        encoded = self.model.encoder.encode(
-            [chunk.row for each in chunks for chunk in each], batch_tokens=self.batch_tokens
-        )
-        vectors = iter(encoded.memories)
-        memories = []
-        for own, n_tokens in zip(chunks, self._lengths(documents), strict=True):
-            rows = [next(vectors) for _ in own]
-            empty = torch.zeros(0, self.model.decoder.width, dtype=self.model.decoder.dtype)
-            memories.append(
-                Memory(
-                    vectors=torch.cat(rows) if rows else empty,
-                    n_tokens=n_tokens,
-                    space=self.model.space,
-                    spans=tuple(chunk.span for chunk, row in zip(own, rows, strict=True) for _ in range(len(row))),
-                    truncated=any(chunk.truncated for chunk in own),
-                )
-            )
-        return memories
-
     def select(self, query: str, documents: Sequence[Document], memories: Sequence[Memory]) -> CompressedContext:
         """Keep all documents, or the first ``top_k``; see ``OfflineCompressor.select``."""
-        segments: list[Segment] = []
-        kept = memories if self.config.top_k is None else memories[: self.config.top_k]
-        for index, (document, memory) in enumerate(zip(documents, kept, strict=False)):
-            key = self.memory_key(document)
-            bounds = chunk_bounds(memory)
-            for number, (first, last) in enumerate(bounds):
-                own = key if len(bounds) == 1 else f"{key}.{number}"
-                span = memory.spans[first] if memory.spans else (0, len(document.text))
-                segment = self._segment(index, document, span, memory.vectors[first:last], own, None)
-                if segment is not None:
-                    segments.append(segment)
-        n_tokens = tuple(memory.n_tokens for memory in memories)
-        return CompressedContext(
-            query=query,
-            documents=tuple(documents),
-            segments=tuple(segments),
-            n_tokens=sum(n_tokens) + self._between(documents),
-            n_slots=self._written(tuple(documents), segments),
-            space=self.model.space,
-            truncated=any(memory.truncated for memory in kept),
-            counter=self.token_counter.name,
-            document_tokens=n_tokens,
-            layout=self._layout,
-        )
+        kept = len(documents) if self.config.top_k is None else self.config.top_k
+        segments = [
+            segment
+            for index, (document, memory) in enumerate(zip(documents[:kept], memories, strict=False))
+            for segment in self._segments(index, document, memory)
+        ]
+        return self._context(query, documents, memories, segments, range(min(kept, len(documents))))
