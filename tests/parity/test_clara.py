@@ -7,13 +7,15 @@ import pytest
 import torch
 
 import ragcompress as rc
+from ragcompress.backends.clara.reader import paraphrase_prompt
 from ragcompress.latent.adapters import active_adapter
 from ragcompress.latent.checkpoint import save_latent
+from ragcompress.latent.reader import LatentReader
 from ragcompress.latent.requests import prepare
 from ragcompress.latent.text import render_chat
 from ragcompress.nn.alignment import mean_alignment
 from ragcompress.nn.topk import differentiable_top_k
-from ragcompress.prompts import PARAPHRASES, QUESTIONS_SYSTEM, QUESTIONS_USER
+from ragcompress.prompts import PARAPHRASE_SYSTEM, PARAPHRASES, QUESTIONS_SYSTEM, QUESTIONS_USER
 from tests.parity.latent import GOLDENS, TOLERANCE, model, tensors, texts, unpadded
 
 NAME = "clara-e2e-tiny"
@@ -119,17 +121,28 @@ def test_pretraining_prompt():
 
 
 @pytest.mark.parametrize("template", range(13))
-def test_paraphrases_show_what_the_memory_says(template):
+def test_p3_paraphrase_prompts(template):
     compressor = clara()
     context = compressor.compress("", GOLDEN["documents"][:1])
-    reader = compressor.reader(max_new_tokens=4)
-    found = reader.paraphrase(context, template=template)
-    assert isinstance(found, str)
-    assert "{documents}" in PARAPHRASES[template]
-    if template == 0:
-        assert found != reader.paraphrase(context, template=1) or found == found
-        with pytest.raises(rc.OptionError, match="template"):
-            reader.paraphrase(context, template=13)
+    prompt = paraphrase_prompt(PARAPHRASES[template], compressor.model.prompt)
+    found = prepare(context, compressor.model, prompt, "auto", 10_000)
+    slots = model(NAME).placeholders(8) + "<SEP>"
+    user = PARAPHRASES[template].replace("{documents}", slots)
+    assert slots in user
+    text = model(NAME).decoder.text
+    assert text.tokenizer.decode(found.ids) == render_chat(text.tokenizer, PARAPHRASE_SYSTEM, user)
+
+
+def test_paraphrases_show_what_the_memory_says():
+    compressor = clara()
+    context = compressor.compress("", GOLDEN["documents"][:1])
+    reader = compressor.reader(max_new_tokens=6)
+    prompt = paraphrase_prompt(PARAPHRASES[3], reader.prompt)
+    expected = LatentReader(reader.model, prompt=prompt, max_new_tokens=6).answer([context])[0]
+    assert reader.paraphrase(context, template=3) == expected
+    assert expected.startswith(reader.paraphrase(context, template=3, max_new_tokens=2).rstrip("\ufffd"))
+    with pytest.raises(rc.OptionError, match="template"):
+        reader.paraphrase(context, template=13)
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage1_2", "stage2", "stage2_reasoning"])

@@ -11,10 +11,13 @@ from transformers import MistralConfig, MistralForCausalLM
 from ragcompress.latent.adapters import active_adapter, adapter_parameters, add_adapters
 from ragcompress.latent.encoder import MemoryEncoder
 from ragcompress.latent.formats import Row
+from ragcompress.nn.alignment import mean_alignment
+from ragcompress.nn.batching import pad
 from ragcompress.nn.memory_tokens import append_memory
 from ragcompress.nn.splice import splice
+from ragcompress.nn.topk import differentiable_top_k
 
-ADAPTERS = ("decoder_adapter", "encoder_adapter")
+ADAPTERS = ("decoder_adapter", "encoder_adapter", "query_reasoner_adapter")
 MEMORY, SEPARATOR = [335, 336, 337, 338], 341
 DOCUMENTS = [[10, 11, 12], list(range(20, 26)), list(range(30, 41)), [50]]
 FIRST_VECTORS = {
@@ -99,10 +102,39 @@ def test_p5_compression():
     assert [round(each.norm().item(), 4) for each in found] == [round(norm, 4) for norm in NORMS]
 
 
+def test_p11_alignment_cosines_and_selection():
+    model = adapted()
+    ids, mask = pad([row.ids for row in rows()], 1, "cpu")
+    is_memory = torch.zeros_like(mask)
+    for index, row in enumerate(rows()):
+        is_memory[index, : len(row.is_memory)] = torch.tensor(row.is_memory)
+    with torch.no_grad(), active_adapter("encoder_adapter"):
+        states = model.model(input_ids=ids).last_hidden_state
+    assert abs(mean_alignment(states, mask, is_memory).item() - 0.451606) < 1e-4
+    memories = states[is_memory.bool()].reshape(4, -1)
+    asked = [Row(*append_memory([340, 1, *query, 2], MEMORY), 0) for query in ([60, 61], [70, 71, 72])]
+    encoder = MemoryEncoder(model.model, pad_id=1, adapter="query_reasoner_adapter")
+    queries = torch.stack([each.flatten() for each in encoder.encode(asked).memories])
+    expected = torch.tensor([[-0.35478, -1.32358, 1.14912, 1.26658], [-0.56675, -1.31413, 0.91107, 0.77348]])
+    assert (queries[:, :4] - expected).abs().max() < 1e-4
+    unit = nn.functional.normalize
+    cosines = unit(queries, dim=-1) @ unit(memories, dim=-1).T
+    golden = torch.tensor([[0.88379, 0.90806, 0.94180, 0.89999], [0.86783, 0.89639, 0.90811, 0.89453]])
+    assert (cosines - golden).abs().max() < 1e-4
+    found = differentiable_top_k(cosines, 2)
+    assert found.indices.tolist() == [[2, 1], [2, 1]]
+    selected = (found.weights @ memories).reshape(2 * 2 * 4, -1)  # best first, as published
+    assert abs(answer_loss(model, selected).item() - 5.526366) < 1e-4
+
+
 def test_answer_loss_over_spliced_vectors():
-    """Two rows of different length, two documents each; token mean over the batch."""
     model = adapted()
     vectors = torch.cat(MemoryEncoder(model.model, pad_id=1, adapter="encoder_adapter").encode(rows()).memories)
+    assert abs(answer_loss(model, vectors).item() - 5.522276) < 1e-4
+
+
+def answer_loss(model, vectors):
+    """Two rows of different length, two documents each; token mean over the batch."""
     slots = [*MEMORY, SEPARATOR] * 2
     prompts = [([1, 80, *slots, 81, 82], [90, 91, 2]), ([1, 80, *slots, 83], [95, 2])]
     longest = max(len(prompt) + len(answer) for prompt, answer in prompts)
@@ -115,5 +147,4 @@ def test_answer_loss_over_spliced_vectors():
     embeddings = splice(model.get_input_embeddings()(ids), torch.isin(ids, torch.tensor(MEMORY)), vectors)
     with torch.no_grad(), active_adapter("decoder_adapter"):
         logits = model(inputs_embeds=embeddings, attention_mask=mask).logits
-    loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
-    assert abs(loss.item() - 5.522276) < 1e-4
+    return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ragcompress.latent.reader import LatentReader
@@ -28,15 +29,23 @@ class ClaraReader(LatentReader):
             OptionError: there is no such template.
         """
         check_range("template", template, at_least=0, at_most=len(PARAPHRASES) - 1, whole=True)
-        user = PARAPHRASES[template]
-        prompt = AnswerPrompt(
-            user=user,
-            user_without_documents=user.format(documents=""),
-            document=self.prompt.document,
-            handle=self.prompt.handle,
-            system=PARAPHRASE_SYSTEM,
-        )
+        prompt = paraphrase_prompt(PARAPHRASES[template], self.prompt)
         reader = LatentReader(
             self.model, store=self.store, prompt=prompt, batch_tokens=self.batch_tokens, **self.defaults
         )
         return reader.answer([context], **options)[0]
+
+
+def paraphrase_prompt(template: str, answering: AnswerPrompt) -> AnswerPrompt:
+    """Build the prompt of a paraphrase.
+
+    Args:
+        template: one of the published ones.
+        answering: the model's prompt for answers, which says how a document is written.
+
+    Returns:
+        The prompt; it has no place for a question.
+    """
+    return replace(
+        answering, system=PARAPHRASE_SYSTEM, user=template, user_without_documents=template.format(documents="")
+    )
