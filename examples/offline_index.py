@@ -1,7 +1,7 @@
 """Encode documents into memory tokens once, keep them on disk, and answer from them, in another process if you like.
 
-    python examples/offline_index.py                                    # a tiny random model: shows the way, answers noise
-    python examples/offline_index.py --checkpoint naver/pisco-mistral   # the published model of seven billion parameters
+python examples/offline_index.py                                    # a tiny random model: shows the way, answers noise
+python examples/offline_index.py --checkpoint naver/pisco-mistral   # the published model of seven billion parameters
 """
 
 import argparse
@@ -41,7 +41,9 @@ with tempfile.TemporaryDirectory() as temporary:
     begin = time.perf_counter()
     memories = pisco.remember(documents)
     n_bytes = store.n_bytes or 0
-    print(f"{len(memories)} documents in {time.perf_counter() - begin:.1f} s, {n_bytes / len(memories):,.0f} bytes each")
+    print(
+        f"{len(memories)} documents in {time.perf_counter() - begin:.1f} s, {n_bytes / len(memories):,.0f} bytes each"
+    )
 
     # Questions: whatever retrieves documents for them, the vectors come from the store.
     reader = load(arguments.checkpoint, rc.LanceDBStore(store.location)).reader(max_new_tokens=32)

@@ -74,7 +74,8 @@ class Adapter:
         Args:
             backend: name in the registry.
             checkpoint: path or hub id; None: the backend's default.
-            options: keyword arguments of ``ragcompress.load``.
+            options: keyword arguments of ``ragcompress.load``, and ``handles``: ``"expected"`` says that a reader of
+                ours answers, so that nobody has to be warned of handles.
             compressor: an object to use instead of loading one.
             on_error: ``"raise"``, or ``"pass_through"``: warn and hand the documents on as they are.
             timeout: seconds after which a call counts as failed; None: no limit. The work itself runs on in its
@@ -90,7 +91,12 @@ class Adapter:
         check_range("min_chars", min_chars, at_least=0, whole=True)
         if compressor is not None and not isinstance(compressor, Compressor):
             raise OptionError(f"compressor must be a ragcompress.Compressor, got {type(compressor).__name__}.")
-        if compressor is not None and (options or checkpoint is not None):
+        if not isinstance(options, Mapping | None):
+            raise OptionError(f"options must be a dictionary, got {type(options).__name__}.")
+        handles = (options or {}).get("handles", "warn")
+        check_choice("handles", handles, ("warn", "expected"))
+        loading = {name: value for name, value in (options or {}).items() if name != "handles"}
+        if compressor is not None and (loading or checkpoint is not None):
             raise OptionError(
                 "a compressor object came together with options for loading one; give either.",
                 hint="compressor.with_options(...) changes the options of an object.",
@@ -99,29 +105,27 @@ class Adapter:
             names = available()
             if backend not in names:
                 raise UnknownBackendError(unknown_name_message("backend", backend, names))
-            if not isinstance(options, Mapping | None):
-                raise OptionError(f"options must be a dictionary, got {type(options).__name__}.")
             if "checkpoint" in (options or {}):
                 raise OptionError("checkpoint is an argument of its own, not one of options.")
-            find(backend).check_options(**(options or {}))
+            find(backend).check_options(**loading)
         self.backend = backend
         self.checkpoint = checkpoint
         self.options = dict(options or {})
         vectors = (find(backend) if compressor is None else compressor).info.kind == "vectors"
-        if vectors:
+        if vectors and self.options.get("handles") != "expected":
             warnings.warn(
                 f"{compressor.name if compressor is not None else backend} writes handles such as <|rc:KEY:8|> in the "
                 "place of text, and a plain LLM cannot read them. Answer with ragcompress's own LLM class "
-                "(RagCompressLLM in LlamaIndex, ChatRagCompress in LangChain), or use a text backend such as "
-                "'recomp-extractive'.",
+                "(RagCompressLLM in LlamaIndex, ChatRagCompress in LangChain; handles='expected' says that you do), or "
+                "use a text backend such as 'recomp-extractive'.",
                 HandleWarning,
                 stacklevel=_outside(),
             )
-            if compressor is not None and getattr(compressor, "store", None) is None:
-                raise OptionError(
-                    f"the {compressor.name} compressor has no store, so nobody could read the handles that it writes.",
-                    hint="Give it one: compressor.store = ragcompress.InMemoryStore().",
-                )
+        if vectors and compressor is not None and getattr(compressor, "store", None) is None:
+            raise OptionError(
+                f"the {compressor.name} compressor has no store, so nobody could read the handles that it writes.",
+                hint="Give it one: compressor.store = ragcompress.InMemoryStore().",
+            )
         self.on_error = on_error
         self.timeout = timeout
         self.min_chars = min_chars
@@ -130,7 +134,7 @@ class Adapter:
         self._lock = threading.Lock()
         if compressor is not None and compressor.spec is not None:
             self.backend, self.checkpoint = compressor.spec.backend, compressor.spec.checkpoint
-            self.options = dict(compressor.spec.options)
+            self.options = dict(compressor.spec.options) | ({"handles": handles} if handles != "warn" else {})
         elif compressor is not None:
             self.backend = compressor.name or type(compressor).__name__
         if vectors and self.options.get("store") is None:
@@ -144,7 +148,8 @@ class Adapter:
             return self._given
         with self._lock:
             if self._loaded is None:
-                self._loaded = load(self.backend, self.checkpoint, **self.options)
+                options = {name: value for name, value in self.options.items() if name != "handles"}
+                self._loaded = load(self.backend, self.checkpoint, **options)
             return self._loaded
 
     def configuration(self) -> dict[str, Any]:

@@ -61,7 +61,11 @@ def resolve(
         return folder
     text = str(checkpoint)
     parts = text.split("/")
-    looks_local = folder.is_absolute() or text.startswith((".", "~")) or "\\" in text or len(parts) < 2 or "" in parts
+    # A name whose first part is a folder here is a mistyped path.
+    mistyped = len(parts) > 1 and Path(parts[0]).is_dir() and local
+    looks_local = (
+        mistyped or folder.is_absolute() or text.startswith((".", "~")) or "\\" in text or len(parts) < 2 or "" in parts
+    )
     if (folder.exists() and local) or looks_local:
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise CheckpointError(
@@ -266,6 +270,22 @@ def no_loading_bar() -> Iterator[None]:
             library.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above
 
 
+def check_free(folder: Path) -> None:
+    """Refuse a place where something is already.
+
+    Args:
+        folder: where something is to be written.
+
+    Raises:
+        CheckpointError: there is a file, or a folder that is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(
+            f"{folder} exists and is not empty; nothing was written.",
+            hint=contents(folder) if folder.is_dir() else None,
+        )
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Write a folder all or nothing: a draft beside it takes its name when everything is written.
@@ -279,8 +299,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         CheckpointError: there is something in the folder already.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder} exists and is not empty; nothing was written.", hint=contents(folder.parent))
+    check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

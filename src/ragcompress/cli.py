@@ -66,7 +66,7 @@ def compress(
     checkpoint: Annotated[str | None, typer.Option(help="Folder or hub id.")] = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu; default: the best there is.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights, e.g. bfloat16.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="How many sentences are kept.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="How many are kept: sentences, or documents with vectors.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The most tokens of the result.")] = None,
     ratio: Annotated[float | None, typer.Option(help="The least compression: input / kept tokens.")] = None,
     threshold: Annotated[float | None, typer.Option(help="The lowest score that is kept.")] = None,
@@ -100,6 +100,7 @@ def compress(
     target = terminal.check_target(html, files) if html is not None else None
     if registry.find(backend).info.needs_query and not query.strip():
         raise InputError("the query is empty; this backend keeps what is relevant to a query.")
+    registry.find(backend).check_options(**options)
     if registry.find(backend).info.kind == "vectors" and "store" not in options:
         raise OptionError(
             f"{backend} writes handles, whose vectors would end with this process.",
@@ -215,10 +216,12 @@ def convert(
 ) -> None:
     """Write a published checkpoint as safetensors and JSON: no pickle, tokenizers included."""
     from ragcompress import registry, terminal
+    from ragcompress.checkpoints import check_free
 
     found = registry.find(backend)
     if not hasattr(found, "save_pretrained"):
         raise OptionError(f"backend {backend!r} has no weights to convert.")
+    check_free(folder)
     given = {"base": base, "compressor_base": compressor_base, "dtype": dtype, "revision": revision}
     options = {name: value for name, value in given.items() if value is not None}
     how: dict[str, Any] = {"layout": layout} if layout is not None else {}
@@ -228,6 +231,11 @@ def convert(
             compressor = registry.load(backend, checkpoint, device="cpu", **options)
         with terminal.progress(f"writing {folder}"):
             compressor.save_pretrained(folder, **how)  # type: ignore[attr-defined]  # asked for above
+    needed = getattr(getattr(compressor, "model", None), "base", None)
+    if needed and not include_base and layout != "published":
+        terminal.tell(
+            f"it needs its base model, {needed}, beside it, from the hub, or as base=; --include-base adds it"
+        )
     terminal.tell(f"wrote {folder}")
 
 

@@ -74,6 +74,9 @@ class PassThroughWarning(UserWarning):
     """Compression failed or was skipped and the documents were handed on uncompressed."""
 
 
+_MOST_NAMES = 12
+
+
 def closest_first(name: str, known: Iterable[str]) -> list[str]:
     """Sort known names by their likeness to the one that was given.
 
@@ -102,5 +105,7 @@ def unknown_name_message(kind: str, name: object, known: Sequence[str]) -> str:
     Returns:
         One sentence.
     """
-    listed = ", ".join(repr(known_name) for known_name in closest_first(str(name), known)) or "none"
+    names = closest_first(str(name), known)
+    listed = ", ".join(map(repr, names[:_MOST_NAMES])) or "none"
+    listed += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return f"unknown {kind} {name!r}; known, closest first: {listed}."

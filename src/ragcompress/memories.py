@@ -257,8 +257,8 @@ def fetch(store: MemoryStore, keys: Sequence[str], *, space: str) -> list[Memory
             hint=(
                 f"It forgot {store.n_forgotten} memories for want of room: raise max_bytes, or use a LanceDBStore."
                 if isinstance(store, InMemoryStore) and store.n_forgotten
-                else "Call remember() on the documents with the same compressor and store, or pass store= the one that "
-                "has them."
+                else "Compress the documents again (or remember() them) with the same compressor and store, or pass "
+                "store= the one that has them."
             ),
         )
     return found

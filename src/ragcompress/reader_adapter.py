@@ -68,7 +68,9 @@ class ReaderAdapter:
                     f"backend {backend!r} makes text, which any LLM reads: it has no reader of its own.",
                     hint=f"Backends with one: {', '.join(n for n in names if find(n).info.kind == 'vectors')}.",
                 )
-            found.check_options(**(options or {}))
+            # One set of settings may serve a compressor and its reader.
+            options = {name: value for name, value in (options or {}).items() if name != "handles"}
+            found.check_options(**options)
         self.by_hand = self._given is not None and spec is None
         self.backend = backend if spec is None else spec.backend
         self.checkpoint = checkpoint if spec is None else spec.checkpoint

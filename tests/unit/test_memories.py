@@ -171,7 +171,7 @@ def test_fetch_says_what_is_missing_where_and_what_to_do():
     with pytest.raises(rc.MemoryNotFoundError) as caught:
         fetch(store, ["x1", "a", "x2", "x1"], space=SPACE)
     assert str(caught.value).startswith("InMemoryStore(1 memories, 528 bytes, limit 268,435,456 bytes) holds nothing ")
-    assert "under x1, x2. Call remember() on the documents" in str(caught.value)
+    assert "under x1, x2. Compress the documents again (or remember() them)" in str(caught.value)
     assert "pass store=" in caught.value.hint
     with pytest.raises(KeyError, match="under 0, 1, 2 and 7 more"):
         fetch(store, [str(n) for n in range(10)], space=SPACE)

@@ -20,7 +20,12 @@ from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEng
 from llama_index.core.response_synthesizers import ResponseMode
 from llama_index.core.schema import TextNode
 from llama_index.core.tools import RetrieverTool
-from llama_index.postprocessor.ragcompress import RagCompressLLM, RagCompressPostprocessor, RagCompressTransform
+from llama_index.postprocessor.ragcompress import (
+    RagCompressLLM,
+    RagCompressLLMError,
+    RagCompressPostprocessor,
+    RagCompressTransform,
+)
 from llama_index_fakes import Given, KeepMatching
 
 import ragcompress as rc
@@ -272,6 +277,17 @@ class TestFailures:
         elsewhere = RagCompressLLM(reader=pisco.reader(store=rc.InMemoryStore()))
         with pytest.raises(rc.MemoryNotFoundError):
             engine_of(pisco, mode, llm=elsewhere).query(QUERY)
+
+    @pytest.mark.parametrize("mode", [ResponseMode.COMPACT, ResponseMode.REFINE, ResponseMode.TREE_SUMMARIZE])
+    def test_vectors_of_another_checkpoint_do_not_end_in_an_empty_answer(self, pisco, mode):
+        (memory,) = pisco.remember(["The stone bridge over the river is long."]).values()
+        pisco.store.put({"00ff": rc.Memory(memory.vectors, 3, "other@1")})
+        found = Given([TextNode(text="<|rc:00ff:8|>")])
+        llm = RagCompressLLM(reader=pisco)
+        engine = RetrieverQueryEngine.from_args(found, llm=llm, response_mode=mode)
+        with pytest.raises(RagCompressLLMError, match="other@1") as raised:
+            engine.query(QUERY)
+        assert isinstance(raised.value.__cause__, rc.SpaceMismatchError)
 
     async def test_and_in_streams(self, pisco):
         engine = engine_of(pisco, llm=RagCompressLLM(reader=pisco.reader(store=rc.InMemoryStore())), streaming=True)

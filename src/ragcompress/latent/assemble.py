@@ -96,8 +96,10 @@ def _assemble_v1(parts: Parts, options: LoadOptions, rest: Mapping[str, Tensor] 
         if REASONER in parts.adapters
         else None
     )
+    # A compressor of its own tells OSCAR's spaces from PISCO's at a glance.
+    made_by = f"-{short_name(compressor_name)}" if compressor_name is not None else ""
     return LatentModel(
-        name=f"{parts.layout}-{short_name(base)}",
+        name=f"{parts.layout}-{short_name(base)}{made_by}",
         layout=parts.layout,
         fingerprint=_fingerprint(parts, base_folder, [decoder.text, encoder_text]),
         decoder=decoder,

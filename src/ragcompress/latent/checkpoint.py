@@ -53,7 +53,7 @@ def load_latent(checkpoint: str | Path, options: LoadOptions, *, revision: str |
         CheckpointError: it cannot be found or does not fit; says what was looked for and what is there.
         OptionError: a device or a quantization does not exist here.
     """
-    hint = "Pass a folder that holds the checkpoint, or log in to the hub."
+    hint = "Pass a folder that holds the checkpoint."
     folder = resolve(
         checkpoint, revision=revision, allow_patterns=_PATTERNS, offline_hint=hint, complete=_complete
     ).resolve()

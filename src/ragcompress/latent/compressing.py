@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ragcompress.checkpoints import read_json
 from ragcompress.compressor import Compressor
-from ragcompress.errors import CheckpointError, OptionError
+from ragcompress.errors import CheckpointError, InputError, OptionError
 from ragcompress.options import build_config, check_range
 from ragcompress.sentences import Span, get_splitter
 from ragcompress.tokens import count_all
@@ -112,7 +112,7 @@ class LatentCompressor(Compressor):
                 continue
             query = queries[index] if queries is not None else None
             if query not in room:
-                room[query] = form.room_for_document(text, query)
+                room[query] = _enough(form.room_for_document(text, query), form, query)
             head = len(text.offsets(text.harmless(self._head(document))))
             # A title that fills the window would leave nothing of the text itself.
             n_tokens = max(room[query] - head, room[query] // 2, 1)
@@ -248,6 +248,18 @@ class LatentCompressor(Compressor):
         LoadOptions(**loading)
         rest = {n: value for n, value in options.items() if n not in (*LOADING, "revision", "store")}
         build_config(cls.config_class, rest, other_options=(*LOADING, "revision", "store"))
+
+
+def _enough(room: int, form: DocumentFormat, query: str | None) -> int:
+    """Refuse questions beside which chunks would be so small that their vectors are hardly fewer than their tokens."""
+    least = 2 * form.n_slots(form.limit)
+    if query is not None and room < least:
+        raise InputError(
+            f"the question {query[:60]!r} leaves {room} of the {form.limit} tokens that the compressor reads for its "
+            f"document; below {least} nothing would be compressed.",
+            hint="Shorten the question, or raise max_length.",
+        )
+    return room
 
 
 def _saved(folder: Path | None, compressor: type[LatentCompressor]) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from ragcompress.backends.oscar.config import OscarConfig
 from ragcompress.compressor import BackendInfo, PublishedCheckpoint, check_inputs, query_groups
@@ -157,6 +157,17 @@ class Oscar(LatentCompressor):
         for group in query_groups(checked):
             contexts += self._compress_group([queries[index] for index in group], [checked[index] for index in group])
         return contexts
+
+    def remember(self, documents: Sequence[Document | str]) -> NoReturn:
+        """Refuse: nothing of OSCAR can be computed ahead of the question.
+
+        Args:
+            documents: any number.
+
+        Raises:
+            OptionError: always.
+        """
+        raise OptionError("OSCAR reads question and document together: there is nothing to compute ahead of time.")
 
     def _compress_group(
         self, queries: Sequence[str], documents: Sequence[tuple[Document, ...]]

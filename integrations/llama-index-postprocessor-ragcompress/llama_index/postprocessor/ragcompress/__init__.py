@@ -3,13 +3,14 @@
 from llama_index.postprocessor.ragcompress.base import RagCompressPostprocessor
 from llama_index.postprocessor.ragcompress.counting import RagCompressPromptHelper
 from llama_index.postprocessor.ragcompress.events import CompressionEndEvent, CompressionStartEvent
-from llama_index.postprocessor.ragcompress.llm import RagCompressLLM
+from llama_index.postprocessor.ragcompress.llm import RagCompressLLM, RagCompressLLMError
 from llama_index.postprocessor.ragcompress.transform import RagCompressTransform
 
 __all__ = [
     "RagCompressPostprocessor",
     "RagCompressTransform",
     "RagCompressLLM",
+    "RagCompressLLMError",
     "RagCompressPromptHelper",
     "CompressionStartEvent",
     "CompressionEndEvent",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
-from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.llms import (
     LLM,
@@ -37,9 +37,28 @@ from llama_index.postprocessor.ragcompress.messages import (
 )
 from llama_index.postprocessor.ragcompress.streaming import off_the_loop
 
-from ragcompress import Answer, Compressor, Reader, ReaderAdapter, without_question
+from ragcompress import Answer, Compressor, RagCompressError, Reader, ReaderAdapter, without_question
 
 PromptMode = Literal["auto", "native", "verbatim"]
+
+
+class RagCompressLLMError(RagCompressError, RuntimeError):
+    """A call failed; ``__cause__`` is the error that says why.
+
+    LlamaIndex's synthesizers take every ``ValueError`` and ``TypeError`` of a model for a badly written answer, and go
+    on with an empty one: vectors of another checkpoint, say, would pass unnoticed.
+    """
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Raise errors as a kind that LlamaIndex does not take for an answer."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if not isinstance(error, RagCompressError):
+            raise
+        raise RagCompressLLMError(str(error)) from error
 
 
 class RagCompressLLM(ConfiguredComponent, LLM):
@@ -74,6 +93,7 @@ class RagCompressLLM(ConfiguredComponent, LLM):
         options: Mapping[str, Any] | None = None,
         max_new_tokens: int = 256,
         temperature: float = 0.0,
+        max_tokens: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
@@ -93,6 +113,7 @@ class RagCompressLLM(ConfiguredComponent, LLM):
             options: keyword arguments of ``ragcompress.load``.
             max_new_tokens: longest answer, in tokens.
             temperature: 0: greedy; else sampling.
+            max_tokens: another name for ``max_new_tokens``, which calls take, too.
             top_p: share of probability that sampling draws from; None: all.
             seed: makes sampling repeatable; None: torch's own random state.
             stop: strings that end an answer.
@@ -109,6 +130,7 @@ class RagCompressLLM(ConfiguredComponent, LLM):
             OptionError: a value is out of range, the backend makes text, or both a reader and options came.
             UnknownBackendError: no such backend.
         """
+        max_new_tokens = max_new_tokens if max_tokens is None else max_tokens
         stops = [stop] if isinstance(stop, str) else list(stop)
         given = {"top_p": top_p, "seed": seed, "stop": tuple(stops) or None}
         adapter = ReaderAdapter(
@@ -153,7 +175,7 @@ class RagCompressLLM(ConfiguredComponent, LLM):
         """What LlamaIndex plans prompts by."""
         window = self.context_window
         if window is None:
-            window = getattr(self._adapter.reader, "window", DEFAULT_CONTEXT_WINDOW)
+            window = self._adapter.reader.window
         return LLMMetadata(
             context_window=window, num_output=self.max_new_tokens, is_chat_model=True, model_name=self._model_name()
         )
@@ -224,7 +246,7 @@ class RagCompressLLM(ConfiguredComponent, LLM):
         Raises:
             MemoryNotFoundError: the store has no memory for a handle.
             InputTypeError: a message holds something else than text.
-            OptionError: an option does not exist or is out of range.
+            RagCompressLLMError: vectors of another space, a prompt that is too long, or a wrong option.
         """
         return said(self._answer(as_conversation(messages), kwargs)).chat()
 
@@ -243,7 +265,7 @@ class RagCompressLLM(ConfiguredComponent, LLM):
 
         Raises:
             MemoryNotFoundError: the store has no memory for a handle.
-            OptionError: an option does not exist or is out of range.
+            RagCompressLLMError: vectors of another space, a prompt that is too long, or a wrong option.
         """
         return said(self._answer(as_prompt(prompt, formatted), kwargs)).completion()
 
@@ -282,12 +304,14 @@ class RagCompressLLM(ConfiguredComponent, LLM):
         return (each.completion() async for each in off_the_loop(pieces))
 
     def _answer(self, request: Request, call: Mapping[str, Any]) -> Answer:
-        (answer,) = self._adapter.reader.generate([checked(request)], **self._generation(call))
+        with _heard():
+            (answer,) = self._adapter.reader.generate([checked(request)], **self._generation(call))
         return answer
 
     def _stream(self, request: Request, call: Mapping[str, Any]) -> Generator[Said, None, None]:
         # The reader prepares the prompt now: its errors belong to the call, not to the loop over the pieces.
-        return growing(self._adapter.reader.stream(checked(request), **self._generation(call)))
+        with _heard():
+            return growing(self._adapter.reader.stream(checked(request), **self._generation(call)))
 
     def _generation(self, call: Mapping[str, Any]) -> dict[str, Any]:
         named = {"max_new_tokens" if name == "max_tokens" else name: value for name, value in call.items()}

@@ -13,7 +13,7 @@ from llama_index.postprocessor.ragcompress.config import OnError, RagCompressCom
 from llama_index.postprocessor.ragcompress.events import dispatcher
 from llama_index.postprocessor.ragcompress.nodes import to_document
 
-from ragcompress import Compressor, OptionError, PassThroughWarning
+from ragcompress import Compressor, OptionError, PassThroughWarning, available, find
 
 
 class RagCompressTransform(RagCompressComponent, TransformComponent):
@@ -60,6 +60,11 @@ class RagCompressTransform(RagCompressComponent, TransformComponent):
             OptionError: a value is out of range, or both a compressor and options came.
             UnknownBackendError: no such backend.
         """
+        kind = find(backend).info.kind if compressor is None and backend in available() else None
+        if isinstance(compressor, Compressor):
+            kind = compressor.info.kind
+        if kind == "vectors":
+            more_options = {"handles": "expected", **more_options}  # this step writes none
         super().__init__(
             backend=backend,
             checkpoint=checkpoint,
