@@ -145,3 +145,11 @@ def test_downloads_are_announced_before_they_begin(tmp_path, monkeypatch, caplog
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     assert checkpoints.resolve("owner/name") == tmp_path
     assert "downloading owner/name" in said[0]
+
+
+def test_a_mistyped_path_is_no_hub_id(tmp_path, monkeypatch):
+    """Its first part is a folder here: nothing is asked of the hub."""
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(rc.CheckpointError, match=r"checkpoint 'models/pisko/v1' does not exist"):
+        checkpoints.resolve("models/pisko/v1")

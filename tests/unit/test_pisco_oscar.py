@@ -425,3 +425,27 @@ def test_readers_by_hand_and_bad_ones(pisco):
     ):
         with pytest.raises(rc.OptionError, match=match):
             ReaderAdapter(**arguments)
+
+
+def test_whoever_expects_handles_is_not_warned(recwarn):
+    folder = str(GOLDENS / "pisco-v1-tiny")
+    adapter = Adapter("pisco", folder, {"device": "cpu", "handles": "expected"})
+    assert adapter.compress("Why?", list(DOCUMENTS)).context is not None
+    assert not recwarn.list
+    assert Adapter(**adapter.configuration()).options["handles"] == "expected"
+    assert not recwarn.list
+    with pytest.raises(rc.OptionError, match="handles"):
+        Adapter("pisco", folder, {"handles": "maybe"})
+
+
+def test_oscar_has_nothing_to_remember():
+    with pytest.raises(rc.OptionError, match="nothing to compute ahead of time"):
+        tiny("oscar").remember(DOCUMENTS)
+
+
+def test_a_question_that_leaves_hardly_any_room_is_refused():
+    oscar = tiny("oscar")
+    words = "bridge " * 100
+    assert oscar.compress(words, DOCUMENTS).segments  # 131 positions: some thirty are left
+    with pytest.raises(rc.InputError, match=r"leaves \d+ of the 131 tokens .* below 16 nothing would be compressed"):
+        oscar.compress(words + "river " * 16, DOCUMENTS)
