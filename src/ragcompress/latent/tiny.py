@@ -128,7 +128,7 @@ def tiny_oscar(*, score_head: bool = True) -> LatentModel:
     )
     token = SCORE_TOKEN if score_head else None
     return LatentModel(
-        name="pisco-v1-tiny",
+        name="pisco-v1-tiny-tiny-compressor",
         layout="pisco-v1",
         fingerprint=f"tiny-oscar-{score_head}",
         decoder=decoder,
