@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from ragcompress.registry import find as find
     from ragcompress.registry import load as load
     from ragcompress.sentences import get_splitter as get_splitter
+    from ragcompress.stores.index import Hit as Hit
+    from ragcompress.stores.index import MemoryIndex as MemoryIndex
     from ragcompress.stores.lancedb import LanceDBStore as LanceDBStore
     from ragcompress.tokens import TokenCounter as TokenCounter
     from ragcompress.tokens import get_token_counter as get_token_counter
@@ -99,6 +101,7 @@ _EXPORTS = {
     "reader_adapter": ("ReaderAdapter",),
     "registry": ("available", "find", "load"),
     "sentences": ("get_splitter",),
+    "stores.index": ("Hit", "MemoryIndex"),
     "stores.lancedb": ("LanceDBStore",),
     "tokens": ("TokenCounter", "get_token_counter"),
     "types": (
