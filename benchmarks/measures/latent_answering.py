@@ -110,7 +110,6 @@ def _n_bytes(items: Sequence[latent_models.Asked], model: LatentModel) -> dict[s
         "text, UTF-8": metrics.mean([float(len(text.encode())) for item in items for text in item.documents]),
         "vectors in float32": 4.0 * n_numbers,
         "vectors in bfloat16": 2.0 * n_numbers,
-        "vectors in int8": n_numbers + 4.0 * len(model.slot_tokens),
     }
 
 
