@@ -114,8 +114,10 @@ def load(
     if base is not None:
         config["base"] = base
     opened = open_store(store) if store is not None else None
-    if opened is None and issubclass(backend, OfflineCompressor):
-        opened = InMemoryStore(VECTOR_STORE_BYTES) if backend.info.kind == "vectors" else InMemoryStore()
+    if opened is None and backend.info.kind == "vectors":
+        opened = InMemoryStore(VECTOR_STORE_BYTES)  # offline or not: handles have to lead somewhere
+    elif opened is None and issubclass(backend, OfflineCompressor):
+        opened = InMemoryStore()
     compressor = backend.from_pretrained(
         checkpoint, device=device, dtype=dtype, revision=revision, store=opened, **config
     )

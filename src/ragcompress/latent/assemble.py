@@ -160,7 +160,7 @@ def _assemble_cocom(parts: Parts, options: LoadOptions, rest: Mapping[str, Tenso
     added = ["<MEM>", "<AE>", "<ENC>", "<SEP>"]
     decoder, base, base_folder = build_decoder(parts, options, added, SINGLE, "decoder_model_name", rest)
     encoder = MemoryEncoder(decoder.inner, pad_id=decoder.text.pad_id, adapter=SINGLE)
-    # As trained: closed by EOS. The hub helper closes with BOS, which preset="upstream" reproduces.
+    # As trained: closed by EOS. The hub helper closes with BOS, which memory_side="left" reproduces.
     documents = _cocom_format("<ENC>{bos}{document}{eos}", length, rate)
     return LatentModel(
         name=f"{parts.layout}-{short_name(base)}",

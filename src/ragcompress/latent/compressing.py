@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from ragcompress.checkpoints import read_json
 from ragcompress.compressor import Compressor
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Vectors hold their document's title already; a short document that stayed text gets it written in front.
 _LAYOUTS = {"prefix": Layout(title="once"), "ignore": Layout(title="never")}
+logger = logging.getLogger("ragcompress")
+
 SETTINGS_FILE = "compressor.json"
 LOADING = (
     "base",
@@ -71,6 +74,65 @@ class LatentCompressor(Compressor):
     config: Any
     store: MemoryStore | None
     batch_tokens: int | None = None
+
+    def __init__(
+        self, model: LatentModel, config: LatentConfig | None = None, *, store: MemoryStore | None = None
+    ) -> None:
+        """Take built objects; ``load`` and ``from_pretrained`` read them from a folder or the hub.
+
+        Args:
+            model: decoder, compressor, formats and prompt.
+            config: of the backend's own class; None: its defaults.
+            store: None: nothing is kept between calls, and handles lead nowhere.
+
+        Raises:
+            OptionError: the config does not fit the model.
+        """
+        self.model = model
+        self.config = config or self.config_class()
+        self.store = store
+        self._configured()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        checkpoint: str | Path | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        revision: str | None = None,
+        store: MemoryStore | None = None,
+        **options: Any,
+    ) -> Self:
+        """Load from a folder or the hub, in a published layout or in ours, with every adapter that is in the file.
+
+        Args:
+            checkpoint: a folder, or a hub id with an optional sub-folder.
+            device: ``"cuda"``, ``"mps"``, ``"cpu"``; None: the best there is.
+            dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; None: as the base model was saved.
+            revision: of a hub id.
+            store: where memories are kept, and handles looked up.
+            **options: of ``LoadOptions`` (``base``, ``compressor_base``, ``device_map``, ``quantization``,
+                ``attn_implementation``), ``batch_tokens``, fields of the backend's config, or ``preset``.
+
+        Returns:
+            The compressor.
+
+        Raises:
+            CheckpointError: the checkpoint or a base model cannot be found or does not fit.
+            OptionError: an option does not exist or is out of range.
+            MissingExtraError: bitsandbytes is missing.
+        """
+        model, config, batch_tokens = cls._load(checkpoint, revision, {"device": device, "dtype": dtype, **options})
+        compressor = cls(model, config, store=store)
+        compressor.batch_tokens = batch_tokens
+        if doubt := compressor._doubt():
+            logger.warning("%s %s", checkpoint, doubt)
+        return compressor
+
+    def _doubt(self) -> str | None:
+        """What speaks against this checkpoint's having been trained for this backend, if anything does."""
+        return None
 
     def _configured(self) -> None:
         if self.model.layout not in self.layouts:

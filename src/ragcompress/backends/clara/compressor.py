@@ -7,7 +7,6 @@ document says how relevant it is, and the best documents' tokens go into the dec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ragcompress.backends.clara.config import ClaraConfig
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ragcompress.backends.clara.reader import ClaraReader
-    from ragcompress.latent.model import LatentModel
 
 _LICENCE = "apple-amlr (research)"
 
@@ -54,24 +52,6 @@ class Clara(LatentOfflineCompressor):
 
     config: ClaraConfig
 
-    def __init__(
-        self, model: LatentModel, config: ClaraConfig | None = None, *, store: MemoryStore | None = None
-    ) -> None:
-        """Take built objects; ``load`` and ``from_pretrained`` read them from a folder or the hub.
-
-        Args:
-            model: decoder, compressor, query reasoner, formats and prompt.
-            config: None: everything is kept, in document order.
-            store: None: nothing is kept between calls.
-
-        Raises:
-            OptionError: the config asks for retrieval, and the model has no query reasoner.
-        """
-        self.model = model
-        self.config = config or ClaraConfig()
-        self.store = store
-        self._configured()
-
     def _configured(self) -> None:
         LatentOfflineCompressor._configured(self)
         if self.config.top_k is not None:
@@ -84,44 +64,6 @@ class Clara(LatentOfflineCompressor):
                 f"{wish} needs a query reasoner, which this checkpoint{f' ({stage})' if stage else ''} does not have.",
                 hint="The E2E checkpoints do; Base and Instruct compress and answer. Rank with a retriever first.",
             )
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        checkpoint: str | Path | None = None,
-        *,
-        device: str | None = None,
-        dtype: str | None = None,
-        revision: str | None = None,
-        store: MemoryStore | None = None,
-        **options: Any,
-    ) -> Self:
-        """Load from a folder or the hub, with every adapter that is in the file.
-
-        The authors' own loader leaves the generator of the Instruct checkpoints untrained unless it is told otherwise.
-
-        Args:
-            checkpoint: a folder, or a hub id with its sub-folder (``apple/CLaRa-7B-Instruct/compression-16``).
-            device: ``"cuda"``, ``"mps"``, ``"cpu"``; None: the best there is.
-            dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; None: as the base model was saved.
-            revision: of a hub id.
-            store: where memories are kept.
-            **options: of ``LoadOptions`` (``base``, ``device_map``, ``quantization``, ``attn_implementation``),
-                ``batch_tokens``, fields of ``ClaraConfig``, or ``preset``.
-
-        Returns:
-            The compressor.
-
-        Raises:
-            CheckpointError: the checkpoint or its base model cannot be found or does not fit.
-            OptionError: an option does not exist or is out of range.
-            MissingExtraError: bitsandbytes is missing.
-        """
-        model, config, batch_tokens = cls._load(checkpoint, revision, {"device": device, "dtype": dtype, **options})
-        assert isinstance(config, ClaraConfig)
-        compressor = cls(model, config, store=store)
-        compressor.batch_tokens = batch_tokens
-        return compressor
 
     @classmethod
     def tiny(cls) -> Self:

@@ -6,18 +6,16 @@ it was trained to, a relevance score from the same pass. Nothing can be computed
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
 
 from ragcompress.backends.oscar.config import OscarConfig
 from ragcompress.compressor import BackendInfo, PublishedCheckpoint, check_inputs, query_groups
 from ragcompress.errors import OptionError
 from ragcompress.latent.compressing import Chunk, LatentCompressor
-from ragcompress.memories import InMemoryStore, MemoryStore, memory_key
+from ragcompress.memories import memory_key
 from ragcompress.sentences import splitter_name
 from ragcompress.types import CompressedContext, Document, Memory, MemorySegment, Segment
 
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ragcompress.latent.formats import DocumentFormat
-    from ragcompress.latent.model import LatentModel
-
-logger = logging.getLogger("ragcompress")
 
 _LICENCE = "CC BY-NC 4.0"
 
@@ -61,24 +56,6 @@ class Oscar(LatentCompressor):
 
     config: OscarConfig
 
-    def __init__(
-        self, model: LatentModel, config: OscarConfig | None = None, *, store: MemoryStore | None = None
-    ) -> None:
-        """Take built objects; ``load`` and ``from_pretrained`` read them from a folder or the hub.
-
-        Args:
-            model: decoder, compressor, formats and prompt.
-            config: None: every document is kept, long ones in chunks.
-            store: for handles; it is written to, and never read by the compressor.
-
-        Raises:
-            OptionError: the config asks for scores that the model does not give.
-        """
-        self.model = model
-        self.config = config or OscarConfig()
-        self.store = store
-        self._configured()
-
     def _configured(self) -> None:
         LatentCompressor._configured(self)
         config = self.config
@@ -100,45 +77,10 @@ class Oscar(LatentCompressor):
             "blank": config.short_documents == "memory",
         }
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        checkpoint: str | Path | None = None,
-        *,
-        device: str | None = None,
-        dtype: str | None = None,
-        revision: str | None = None,
-        store: MemoryStore | None = None,
-        **options: Any,
-    ) -> Self:
-        """Load from a folder or the hub: OSCAR of 2025 or 2026, or our own layout.
-
-        Args:
-            checkpoint: a folder or a hub id.
-            device: ``"cuda"``, ``"mps"``, ``"cpu"``; None: the best there is.
-            dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; None: as the base model was saved.
-            revision: of a hub id.
-            store: for handles; None: a new ``InMemoryStore`` that forgets what was used longest ago.
-            **options: of ``LoadOptions`` (``base``, ``compressor_base``, ``device_map``, ``quantization``,
-                ``attn_implementation``), ``batch_tokens``, fields of ``OscarConfig``, or ``preset``.
-
-        Returns:
-            The compressor.
-
-        Raises:
-            CheckpointError: the checkpoint or a base model cannot be found or does not fit.
-            OptionError: an option does not exist or is out of range.
-            MissingExtraError: bitsandbytes is missing.
-        """
-        model, config, batch_tokens = cls._load(checkpoint, revision, {"device": device, "dtype": dtype, **options})
-        assert isinstance(config, OscarConfig)
-        if model.compressor_base is None:
-            logger.warning(
-                "%s has no compressor of its own: PISCO's checkpoints were not trained on questions", checkpoint
-            )
-        compressor = cls(model, config, store=InMemoryStore() if store is None else store)
-        compressor.batch_tokens = batch_tokens
-        return compressor
+    def _doubt(self) -> str | None:
+        if self.model.compressor_base is None:
+            return "has no compressor of its own: PISCO's checkpoints were not trained on questions"
+        return None
 
     @classmethod
     def tiny(cls) -> Self:

@@ -6,24 +6,18 @@ are computed once, kept, and spliced into the prompt of every question that retr
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from ragcompress.backends.pisco.config import PiscoConfig
 from ragcompress.compressor import BackendInfo, PublishedCheckpoint
 from ragcompress.errors import OptionError
 from ragcompress.latent.offline import LatentOfflineCompressor
-from ragcompress.memories import MemoryStore
 from ragcompress.types import CompressedContext, Document, Memory
 
 if TYPE_CHECKING:
     from ragcompress.latent.formats import DocumentFormat
-    from ragcompress.latent.model import LatentModel
-
-logger = logging.getLogger("ragcompress")
 
 _LICENCE = "CC BY-NC 4.0"
 
@@ -56,24 +50,6 @@ class Pisco(LatentOfflineCompressor):
 
     config: PiscoConfig
 
-    def __init__(
-        self, model: LatentModel, config: PiscoConfig | None = None, *, store: MemoryStore | None = None
-    ) -> None:
-        """Take built objects; ``load`` and ``from_pretrained`` read them from a folder or the hub.
-
-        Args:
-            model: decoder, compressor, formats and prompt.
-            config: None: everything is kept, long documents in chunks.
-            store: None: nothing is kept between calls.
-
-        Raises:
-            OptionError: the config does not fit the model.
-        """
-        self.model = model
-        self.config = config or PiscoConfig()
-        self.store = store
-        self._configured()
-
     def _configured(self) -> None:
         LatentOfflineCompressor._configured(self)
         if self.config.memory_side == "left" and self.model.layout != "cocom-v1":
@@ -87,43 +63,10 @@ class Pisco(LatentOfflineCompressor):
             form = replace(form, side="left", template="<ENC>{bos}{document}{bos}")
         return form
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        checkpoint: str | Path | None = None,
-        *,
-        device: str | None = None,
-        dtype: str | None = None,
-        revision: str | None = None,
-        store: MemoryStore | None = None,
-        **options: Any,
-    ) -> Self:
-        """Load from a folder or the hub: PISCO of 2025 or 2026, COCOM, or our own layout.
-
-        Args:
-            checkpoint: a folder or a hub id.
-            device: ``"cuda"``, ``"mps"``, ``"cpu"``; None: the best there is.
-            dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; None: as the base model was saved.
-            revision: of a hub id.
-            store: where memories are kept.
-            **options: of ``LoadOptions`` (``base``, ``compressor_base``, ``device_map``, ``quantization``,
-                ``attn_implementation``), ``batch_tokens``, fields of ``PiscoConfig``, or ``preset``.
-
-        Returns:
-            The compressor.
-
-        Raises:
-            CheckpointError: the checkpoint or its base model cannot be found or does not fit.
-            OptionError: an option does not exist or is out of range.
-            MissingExtraError: bitsandbytes is missing.
-        """
-        model, config, batch_tokens = cls._load(checkpoint, revision, {"device": device, "dtype": dtype, **options})
-        assert isinstance(config, PiscoConfig)
-        if model.layout == "pisco-v1" and model.compressor_base is not None:
-            logger.warning("%s has a compressor of its own, as OSCAR's have, which expect the question", checkpoint)
-        compressor = cls(model, config, store=store)
-        compressor.batch_tokens = batch_tokens
-        return compressor
+    def _doubt(self) -> str | None:
+        if self.model.layout == "pisco-v1" and self.model.compressor_base is not None:
+            return "has a compressor of its own, as OSCAR's have, which expect the question"
+        return None
 
     @classmethod
     def tiny(cls) -> Self:
