@@ -19,7 +19,7 @@ FRAMEWORKS = {
 }
 HEAVY = {
     "torch", "transformers", "sentence_transformers", "peft", "numpy", "tokenizers", "huggingface_hub", "punkt",
-    "lancedb", "pyarrow",
+    "lancedb", "pyarrow", "ray",
 }  # fmt: skip
 # Modules that `import ragcompress`, the registry or the command line's --help load.
 LIGHT = [
@@ -31,7 +31,11 @@ LIGHT = [
     "backends/clara/__init__", "backends/clara/compressor", "backends/clara/config",
     "latent/memory_rows", "backends/pisco/__init__", "backends/pisco/compressor", "backends/pisco/config",
     "backends/oscar/__init__", "backends/oscar/compressor", "backends/oscar/config",
-    "stores/__init__", "stores/lancedb", "stores/opening", "stores/rows",
+    "stores/__init__", "stores/lancedb", "stores/opening", "stores/rows", "stores/attempts", "stores/beside", "stores/hits",
+    "stores/keys", "stores/tables", "stores/upkeep", "stores/index", "stores/index_checks", "stores/index_entries",
+    "stores/index_reading", "stores/index_rows", "stores/index_search", "stores/ranking", "stores/shortening",
+    "searcher", "searching", "cli_index", "indexing/__init__", "indexing/encoding", "indexing/local", "indexing/on_ray",
+    "indexing/rejects", "indexing/run", "indexing/sources", "indexing/summary", "indexing/targets", "indexing/windows",
 ]  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
 

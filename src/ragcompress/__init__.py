@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from ragcompress.errors import UnknownBackendError as UnknownBackendError
     from ragcompress.handles import attach_question as attach_question
     from ragcompress.handles import without_question as without_question
+    from ragcompress.indexing import index as index
+    from ragcompress.indexing.summary import IndexSummary as IndexSummary
+    from ragcompress.indexing.summary import Reject as Reject
     from ragcompress.memories import InMemoryStore as InMemoryStore
     from ragcompress.memories import MemoryStore as MemoryStore
     from ragcompress.memories import open_store as open_store
@@ -50,6 +53,10 @@ if TYPE_CHECKING:
     from ragcompress.registry import available as available
     from ragcompress.registry import find as find
     from ragcompress.registry import load as load
+    from ragcompress.searcher import Searcher as Searcher
+    from ragcompress.searcher import open_index as open_index
+    from ragcompress.searcher import searches as searches
+    from ragcompress.searching import SearchingCompressor as SearchingCompressor
     from ragcompress.sentences import get_splitter as get_splitter
     from ragcompress.stores.index import Hit as Hit
     from ragcompress.stores.index import MemoryIndex as MemoryIndex
@@ -96,10 +103,14 @@ _EXPORTS = {
     ),
     "handles": ("attach_question", "without_question"),
     "options": ("unique_name",),
+    "indexing": ("index",),
+    "indexing.summary": ("IndexSummary", "Reject"),
     "memories": ("InMemoryStore", "MemoryStore", "open_store"),
     "reader": ("Answer", "GenerationOptions", "Reader"),
     "reader_adapter": ("ReaderAdapter",),
     "registry": ("available", "find", "load"),
+    "searcher": ("Searcher", "open_index", "searches"),
+    "searching": ("SearchingCompressor",),
     "sentences": ("get_splitter",),
     "stores.index": ("Hit", "MemoryIndex"),
     "stores.lancedb": ("LanceDBStore",),

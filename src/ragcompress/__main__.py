@@ -8,7 +8,14 @@ import traceback
 from collections.abc import Sequence
 
 from ragcompress.cli import app
-from ragcompress.errors import CheckpointError, InputError, MissingExtraError, OptionError, RagCompressError
+from ragcompress.errors import (
+    CheckpointError,
+    InputError,
+    MissingExtraError,
+    OptionError,
+    RagCompressError,
+    SpaceMismatchError,
+)
 
 INTERRUPTED = 130
 TRACEBACK = "RAGCOMPRESS_TRACEBACK"
@@ -53,7 +60,7 @@ def exit_code(error: RagCompressError) -> int:
     """
     if isinstance(error, (CheckpointError, MissingExtraError)):
         return 3
-    return 2 if isinstance(error, (InputError, OptionError)) else 1
+    return 2 if isinstance(error, (InputError, OptionError, SpaceMismatchError)) else 1
 
 
 def _report(message: str, code: int) -> int:

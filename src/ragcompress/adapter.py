@@ -33,8 +33,8 @@ from ragcompress.types import HANDLE_START, CompressedContext, CompressedDocumen
 # One key, whose value is a string: vector stores refuse nested metadata.
 NOTE_KEY = "ragcompress"
 ORIGINAL_KEY = "ragcompress_original"
-# Where compressors and readers that were configured without a store meet.
 _DOCUMENTS_AT_ONCE = 512
+# Where compressors and readers that were configured without a store meet.
 SHARED_STORE = "memory://ragcompress"
 
 
@@ -152,6 +152,11 @@ class Adapter:
                 self._loaded = load(self.backend, self.checkpoint, **options)
             return self._loaded
 
+    @property
+    def backend_class(self) -> type[Compressor]:
+        """What the compressor is or will be; nothing is loaded."""
+        return type(self._given) if self._given is not None else find(self.backend)
+
     def configuration(self) -> dict[str, Any]:
         """The backend, checkpoint and options as JSON-safe values.
 
@@ -175,12 +180,15 @@ class Adapter:
             ) from error
         return {"backend": self.backend, "checkpoint": self.checkpoint, "options": dict(self.options)}
 
-    def compress(self, query: str | None, documents: Sequence[Document]) -> Outcome:
+    def compress(
+        self, query: str | None, documents: Sequence[Document], changes: Mapping[str, Any] | None = None
+    ) -> Outcome:
         """Compress, or say why not.
 
         Args:
             query: None or empty: a compressor that needs one passes the documents through.
             documents: any number.
+            changes: options of the backend for this call alone.
 
         Returns:
             The context, or the reason why the documents go on uncompressed.
@@ -194,9 +202,9 @@ class Adapter:
             return skipped
         try:
             if self.timeout is None:
-                return Outcome(self.compressor.compress(query or "", documents))
+                return Outcome(self._compress(query or "", documents, changes))
             pool = ThreadPoolExecutor(1, thread_name_prefix="ragcompress")
-            future = pool.submit(self._compress, query or "", documents)
+            future = pool.submit(self._compress, query or "", documents, changes)
             pool.shutdown(wait=False)
             # A TimeoutError of the compressor's own must not be taken for ours.
             if not wait([future], self.timeout).done:
@@ -205,13 +213,15 @@ class Adapter:
         except Exception as error:  # fail open: whatever went wrong, the caller's pipeline goes on if it asked for that
             return self._failed(error)
 
-    async def acompress(self, query: str | None, documents: Sequence[Document]) -> Outcome:
+    async def acompress(
+        self, query: str | None, documents: Sequence[Document], changes: Mapping[str, Any] | None = None
+    ) -> Outcome:
         """Do the same off the event loop; see ``compress``."""
         skipped = self._skipped(query, documents)
         if skipped is not None:
             return skipped
         try:
-            work = asyncio.create_task(asyncio.to_thread(self._compress, query or "", documents))
+            work = asyncio.create_task(asyncio.to_thread(self._compress, query or "", documents, changes))
             try:
                 done, _ = await asyncio.wait([work], timeout=self.timeout)
             finally:
@@ -222,8 +232,11 @@ class Adapter:
         except Exception as error:  # as in compress
             return self._failed(error)
 
-    def _compress(self, query: str, documents: Sequence[Document]) -> CompressedContext:
-        return self.compressor.compress(query, documents)
+    def _compress(
+        self, query: str, documents: Sequence[Document], changes: Mapping[str, Any] | None
+    ) -> CompressedContext:
+        compressor = self.compressor.with_options(**changes) if changes else self.compressor
+        return compressor.compress(query, documents)
 
     def remember(self, documents: Sequence[Document]) -> int:
         """Fill the compressor's store with the memories of documents.
@@ -251,11 +264,9 @@ class Adapter:
             return Outcome(None, "no text")
         if self.min_chars and sum(len(document.text) for document in documents) < self.min_chars:
             return Outcome(None, f"fewer than min_chars={self.min_chars} characters")
-        if query is None or not query.strip():
-            # The class knows; no weights are loaded to find out.
-            backend = type(self._given) if self._given is not None else find(self.backend)
-            if backend.info.needs_query:
-                return Outcome(None, "no query")
+        # No weights are loaded to find out.
+        if (query is None or not query.strip()) and self.backend_class.info.needs_query:
+            return Outcome(None, "no query")
         return None
 
     def _too_slow(self) -> CompressionTimeoutError:

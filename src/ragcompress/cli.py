@@ -1,4 +1,4 @@
-"""The command line, ``ragcompress``: compress files, convert checkpoints, list backends.
+"""The command line, ``ragcompress``: compress files, index corpora, convert checkpoints, list backends.
 
 Exit codes: 0 done; 1 unexpected; 2 bad usage, option or input; 3 checkpoint or missing extra; 130 interrupted;
 141 the reader of the output went away. Everything heavy is imported where it is used, so that ``--help`` is quick.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragcompress import __version__
+from ragcompress import __version__, cli_index
 from ragcompress.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -237,6 +237,9 @@ def convert(
             f"it needs its base model, {needed}, beside it, from the hub, or as base=; --include-base adds it"
         )
     terminal.tell(f"wrote {folder}")
+
+
+app.command("index", epilog=EXIT_CODES)(cli_index.index)
 
 
 @app.command(epilog=EXIT_CODES)

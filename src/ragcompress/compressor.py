@@ -261,6 +261,11 @@ class OfflineCompressor(Compressor):
     def memory_space(self) -> str:
         """Name of the space that the memories live in; part of what a store checks."""
 
+    @property
+    def memory_settings(self) -> Mapping[str, str | int | float | bool | None]:
+        """What of the configuration changes a memory, beside the space; an index notes it. Empty: unknown."""
+        return {}
+
     @abstractmethod
     def memory_key(self, document: Document) -> str:
         """Content address of a document's memory: over its text, title and everything that changes the vectors."""

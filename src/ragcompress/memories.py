@@ -156,6 +156,11 @@ class InMemoryStore:
         if memory is not None:
             self._n_bytes -= memory.n_bytes
 
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Which of some keys have memories."""
+        with self._lock:
+            return {key for key in keys if key in self._memories}
+
     def __contains__(self, key: object) -> bool:
         """Whether something is kept under a key."""
         return key in self._memories
@@ -262,6 +267,29 @@ def fetch(store: MemoryStore, keys: Sequence[str], *, space: str) -> list[Memory
             ),
         )
     return found
+
+
+def known(store: MemoryStore, keys: Iterable[str]) -> set[str]:
+    """Find out which memories are there without reading them.
+
+    Args:
+        store: where they are kept; one that has a method ``known`` is asked once, any other for each key.
+        keys: any number, repeats allowed.
+
+    Returns:
+        The keys under which something is kept.
+
+    Raises:
+        InputTypeError: ``keys`` is a single string.
+        InputError: the store cannot be read.
+    """
+    if isinstance(keys, str):
+        raise InputTypeError(f"keys is a single string, {keys!r}; expected a list of keys.", hint="Put it in a list.")
+    method = getattr(store, "known", None)
+    if method is not None:
+        found: set[str] = method(keys)
+        return found
+    return {key for key in keys if key in store}
 
 
 _NAMED_STORES: dict[str, InMemoryStore] = {}

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,26 @@ def read_files(paths: Sequence[str | Path], *, encoding: str = "utf-8") -> list[
         InputError: a file is missing, empty, not text or malformed; says which, where and what is wrong.
         OptionError: there is no such encoding, or the standard input is named twice.
     """
-    try:
-        "".encode(encoding)
-    except (LookupError, ValueError) as error:
-        raise OptionError(f"unknown encoding {encoding!r}.", hint="E.g. utf-8, latin-1 or utf-16.") from error
+    check_encoding(encoding)
     names = [str(path) for path in paths]
     if names.count(STDIN) > 1:
         raise OptionError("the standard input (-) can be read only once.")
     return [document for name in names for document in _read(name, encoding)]
+
+
+def check_encoding(encoding: str) -> None:
+    """Refuse what is no encoding.
+
+    Args:
+        encoding: its name.
+
+    Raises:
+        OptionError: there is none of that name.
+    """
+    try:
+        "".encode(encoding)
+    except (LookupError, ValueError) as error:
+        raise OptionError(f"unknown encoding {encoding!r}.", hint="E.g. utf-8, latin-1 or utf-16.") from error
 
 
 def _read(name: str, encoding: str) -> list[Document]:
@@ -61,12 +74,35 @@ def _read(name: str, encoding: str) -> list[Document]:
         raise InputError(f"{shown} is empty.")
     if suffix in JSON_LINES or (name == STDIN and _looks_like_json_lines(text)):
         return list(_records(text, shown))
-    title, start = _title(text) if suffix in MARKDOWN else (None, 0)
+    return [_text_document(name, text, markdown=suffix in MARKDOWN)]
+
+
+def read_text_file(name: str, encoding: str) -> Document:
+    """Read a text or Markdown file.
+
+    Args:
+        name: of the file; becomes the document's id.
+        encoding: of its bytes.
+
+    Returns:
+        The document.
+
+    Raises:
+        InputError: it is missing, empty or not text.
+    """
+    text = _decode(_bytes(name), name, encoding)
+    if not text.strip():
+        raise InputError(f"{name} is empty.")
+    return _text_document(name, text, markdown=Path(name).suffix.lower() in MARKDOWN)
+
+
+def _text_document(name: str, text: str, *, markdown: bool) -> Document:
+    title, start = _title(text) if markdown else (None, 0)
     metadata: dict[str, Any] = {"path": name}
     if start:
         # Where the text begins in the file: what turns the spans of a result into offsets in the file.
         metadata["offset"] = start
-    return [Document(text[start:], id=name, title=title, metadata=metadata)]
+    return Document(text[start:], id=name, title=title, metadata=metadata)
 
 
 def _bytes(name: str) -> bytes:
@@ -127,50 +163,97 @@ def _looks_like_json_lines(text: str) -> bool:
 def _records(text: str, shown: str) -> Iterator[Document]:
     # Not splitlines(): JSON strings may hold U+2028 and other separators as they are.
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{shown}:{number}"
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{place}: not valid JSON: {error.msg} at column {error.colno}.") from error
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets without end
-            raise InputError(f"{place}: not readable JSON: {error}.") from error
-        if not isinstance(record, dict):
-            raise InputError(f"{place}: expected an object with a text, got {_kind(record)}.")
-        if "docs" not in record:
-            yield _document(record, place, shown)
-            continue
-        if not isinstance(record["docs"], list):
-            raise InputError(f"{place}: docs must be a list of objects, got {_kind(record['docs'])}.")
-        for index, entry in enumerate(record["docs"]):
-            if not isinstance(entry, dict):
-                raise InputError(f"{place}: docs[{index}] must be an object with a text, got {_kind(entry)}.")
-            yield _document(entry, f"{place}: docs[{index}]", shown)
+        if line.strip():
+            yield from documents_of_line(line, f"{shown}:{number}", shown)
 
 
-def _document(record: dict[str, Any], place: str, shown: str) -> Document:
-    if "text" not in record:
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Where in an object or a row a document's parts are.
+
+    Attributes:
+        text: has to be there.
+        title: may be missing.
+        id: may be missing.
+        metadata: an object of which everything is taken.
+        more: further fields that go into the metadata.
+    """
+
+    text: str = "text"
+    title: str = "title"
+    id: str = "id"
+    metadata: str = "metadata"
+    more: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> set[str]:
+        """All of them, and ``docs``, a list of documents."""
+        return {self.text, self.title, self.id, self.metadata, "docs", *self.more}
+
+
+def documents_of_line(line: str, place: str, shown: str, fields: Fields = Fields()) -> list[Document]:
+    """Read one line of JSON Lines.
+
+    Args:
+        line: of the file.
+        place: file and number, for messages.
+        shown: the file; goes into the metadata as ``path``.
+        fields: where the parts are.
+
+    Returns:
+        One document, or those of a list ``docs``.
+
+    Raises:
+        InputError: the line is no object with a text.
+    """
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place}: not valid JSON: {error.msg} at column {error.colno}.") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets without end
+        raise InputError(f"{place}: not readable JSON: {error}.") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{place}: expected an object with a text, got {_kind(record)}.")
+    return documents_of_record(record, place, shown, fields)
+
+
+def documents_of_record(record: dict[str, Any], place: str, shown: str, fields: Fields) -> list[Document]:
+    """Read one object or row; see ``documents_of_line``."""
+    if "docs" not in record:
+        return [_document(record, place, shown, fields)]
+    if not isinstance(record["docs"], list):
+        raise InputError(f"{place}: docs must be a list of objects, got {_kind(record['docs'])}.")
+    documents = []
+    for index, entry in enumerate(record["docs"]):
+        if not isinstance(entry, dict):
+            raise InputError(f"{place}: docs[{index}] must be an object with a text, got {_kind(entry)}.")
+        documents.append(_document(entry, f"{place}: docs[{index}]", shown, fields))
+    return documents
+
+
+def _document(record: dict[str, Any], place: str, shown: str, fields: Fields) -> Document:
+    if fields.text not in record:
         keys = ", ".join(repr(key) for key in record) or "none"
-        raise InputError(f"{place}: no 'text'; the keys are: {keys}.")
-    for name in ("text", "title"):
-        value = record.get(name)
-        if not isinstance(value, str) and not (name == "title" and value is None):
+        raise InputError(f"{place}: no {fields.text!r}; the keys are: {keys}.")
+    text, title = record[fields.text], record.get(fields.title)
+    for name, value in ((fields.text, text), (fields.title, title)):
+        if not isinstance(value, str) and not (name == fields.title and value is None):
             raise InputError(f"{place}: {name} must be a string, got {_kind(value)}.")
-    identifier = record.get("id")
+    identifier = record.get(fields.id)
     if identifier is not None and (not isinstance(identifier, (str, int)) or isinstance(identifier, bool)):
-        raise InputError(f"{place}: id must be a string or a number, got {_kind(identifier)}.")
-    metadata = record.get("metadata") or {}
+        raise InputError(f"{place}: {fields.id} must be a string or a number, got {_kind(identifier)}.")
+    metadata = record.get(fields.metadata) or {}
     if not isinstance(metadata, dict):
-        raise InputError(f"{place}: metadata must be an object, got {_kind(metadata)}.")
+        raise InputError(f"{place}: {fields.metadata} must be an object, got {_kind(metadata)}.")
+    more = {name: record[name] for name in fields.more if name in record}
     return Document(
-        record["text"],
+        text,
         id=place if identifier is None else str(identifier),
-        title=record.get("title"),
-        metadata={**metadata, "path": shown},
+        title=title,
+        metadata={**metadata, **more, "path": shown},
     )
 
 
 def _kind(value: object) -> str:
     names = {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return "null" if value is None else names[type(value)]
+    return "null" if value is None else names.get(type(value), f"a {type(value).__name__}")

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HANDLE_START = "<|rc:"
-# One character for one character, so that the offsets of everything behind it stay true.
 # Of an entry without vectors: a store's limit must hold for blank documents, too.
 _ENTRY_BYTES = 512
+# One character for one character, so that the offsets of everything behind it stay true.
 _NEUTRAL_START = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}|rc:"
 
 

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ragcompress as rc
+from ragcompress.stores import beside, index_rows, opening, rows, tables, upkeep
 from ragcompress.stores import lancedb as module
-from ragcompress.stores import rows
+from ragcompress.stores.index import MemoryIndex
 
 pa = pytest.importorskip("pyarrow", reason="needs ragcompress[store]")
 lancedb = pytest.importorskip("lancedb", reason="needs ragcompress[store]")
@@ -53,6 +54,12 @@ def test_store_keeps_in_order_and_with_repeats(store):
     assert "a" in store
     assert "x" not in store
     assert 3 not in store
+
+
+def test_store_says_which_keys_it_knows(store):
+    store.put({"a": memory(1), "b": memory(2, space="other@2")})
+    assert store.known(iter(["x", "b", "a", "b", "no key", 3])) == {"a", "b"}
+    assert store.known([]) == set()
 
 
 def test_put_replaces_and_delete_forgets(store):
@@ -280,16 +287,39 @@ def test_thousands_of_keys_in_one_call_and_keys_are_listed(tmp_path):
     found = store.get([*names, "absent"], space=SPACE)
     assert [None if each is None else each.vectors.item() for each in found] == [*range(5000), None]
     assert store.keys() == sorted(names)
-    assert [each.index_type.upper() for each in store._table.list_indices()] == ["BTREE"]
+    assert [each.index_type.upper() for each in store._table.table.list_indices()] == ["BTREE"]
     store.delete(names[:4000])
     assert len(store) == 1000
+
+
+def test_known_reads_the_keys_alone_and_not_too_many_at_once(tmp_path, monkeypatch):
+    store = rc.LanceDBStore(tmp_path)
+    names = [f"k{n}" for n in range(1200)]
+    store.put({name: memory(n, 1, 1) for n, name in enumerate(names)})
+    asked, columns = [], []
+    read = tables.LanceTable.keys
+    monkeypatch.setattr(
+        tables.LanceTable, "keys", lambda self, where: asked.append(where.count(",") + 1) or read(self, where)
+    )
+    monkeypatch.setattr(tables.LanceTable, "rows", None)
+    select = lancedb.query.LanceEmptyQueryBuilder.select
+    monkeypatch.setattr(
+        lancedb.query.LanceEmptyQueryBuilder,
+        "select",
+        lambda self, wanted: columns.append(wanted) or select(self, wanted),
+    )
+    assert store.known([*names[::2], *(f"x{n}" for n in range(700))]) == set(names[::2])
+    assert asked == [500, 500, 300]
+    assert columns == [["key"]] * 3
+    with pytest.raises(rc.InputTypeError, match="single string"):
+        store.known("k1")
 
 
 def test_a_put_above_the_limit_is_written_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_BYTES_AT_ONCE", 2000)
     store = rc.LanceDBStore(tmp_path)
     store.put({f"{n}": memory(n) for n in range(10)})
-    assert store._table.stats()["fragment_stats"]["num_fragments"] == 4
+    assert store._table.table.stats()["fragment_stats"]["num_fragments"] == 4
     bad = rc.Memory(torch.ones(2, 4, dtype=torch.int64), 1, SPACE)
     with pytest.raises(rc.InputError):
         store.put({**{f"new{n}": memory(n) for n in range(10)}, "bad": bad})
@@ -335,13 +365,13 @@ def test_reading_goes_on_while_the_table_is_rewritten(tmp_path):
 
 
 def test_many_small_puts_are_merged(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_COMMITS_BETWEEN_CHECKS", 4)
-    monkeypatch.setattr(module, "_MIN_FRAGMENTS_TO_COMPACT", 8)
-    monkeypatch.setattr(module, "_MIN_FRAGMENTS_TO_INDEX", 4)
+    monkeypatch.setattr(upkeep, "COMMITS_BETWEEN_CHECKS", 4)
+    monkeypatch.setattr(upkeep, "MIN_FRAGMENTS_TO_COMPACT", 8)
+    monkeypatch.setattr(upkeep, "MIN_FRAGMENTS_TO_INDEX", 4)
     store = rc.LanceDBStore(tmp_path)
     for step in range(40):
         store.put({f"{step}": memory(step)})
-    assert store._table.stats()["fragment_stats"]["num_fragments"] < 20
+    assert store._table.table.stats()["fragment_stats"]["num_fragments"] < 20
     assert [each.vectors[0, 0].item() for each in store.get([f"{n}" for n in range(40)], space=SPACE)] == list(
         range(40)
     )
@@ -363,8 +393,8 @@ def test_compacting_frees_the_space_and_keeps_the_rest(tmp_path):
 
 CHILD = """
 import random, sys, torch, ragcompress as rc
-from ragcompress.stores import lancedb as module
-module._COMMITS_BETWEEN_CHECKS, module._MIN_FRAGMENTS_TO_COMPACT, module._MIN_FRAGMENTS_TO_INDEX = 8, 12, 4
+from ragcompress.stores import upkeep
+upkeep.COMMITS_BETWEEN_CHECKS, upkeep.MIN_FRAGMENTS_TO_COMPACT, upkeep.MIN_FRAGMENTS_TO_INDEX = 8, 12, 4
 torch.set_num_threads(1)
 folder, job, worker = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def memory(value):
@@ -421,7 +451,7 @@ def test_several_processes_write_at_once(tmp_path):
         each.communicate()
         assert each.returncode == 0
     assert len(reader) == len(reader.keys()) == 40
-    assert reader._table.search().select(["key"]).to_arrow().num_rows == 40  # no key twice, not even hidden
+    assert reader._table.table.search().select(["key"]).to_arrow().num_rows == 40  # no key twice, not even hidden
 
 
 def test_a_killed_writer_leaves_nothing_half_written(tmp_path):
@@ -550,6 +580,199 @@ def test_without_lancedb_the_pip_command_is_named(tmp_path, monkeypatch):
 def test_the_class_is_there_without_lancedb_and_torch():
     code = "import sys, ragcompress; ragcompress.LanceDBStore; sys.exit(bool({'torch', 'lancedb', 'pyarrow'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+FULL = """
+import resource, sys, torch, ragcompress as rc
+store = rc.LanceDBStore(sys.argv[1])
+def memory(value):
+    return rc.Memory(torch.full((8, 512), float(value)), int(value), "test@1", ((0, value),) * 8)
+store.put({"a": memory(1)})
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+for call in (lambda: store.put({"a": memory(9), "b": memory(2)}), lambda: store.compact(), lambda: rc.LanceDBStore(sys.argv[1] + "/new")):
+    try:
+        call()
+    except rc.InputError as error:
+        print(error)
+assert store.get(["a", "b"], space="test@1") == [memory(1), None]
+"""
+
+
+@pytest.mark.parametrize("limit", [100, 10_000])
+def test_a_full_disk_takes_nothing_that_was_there(tmp_path, limit):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "store"), str(limit)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    said = f"there is no room left at {tmp_path}/store (File too large): this could not be written to the table 'memories'; what was committed before is kept. Free space there, or name another place"
+    assert lines[0].startswith(said)
+    assert all(line.startswith(f"there is no room left at {tmp_path}/store") for line in lines)
+    assert any("store/new" in line for line in lines) == (limit == 100)
+    assert "delete it" not in done.stdout
+    store = rc.LanceDBStore(tmp_path / "store")
+    assert store.keys() == ["a"]
+    assert is_whole(store.get(["a"], space=SPACE)[0])
+    store.put({"a": memory(3), "b": memory(2)})  # and on it goes
+    store.compact(keep_seconds=0)
+    assert store.get(["a", "b"], space=SPACE) == [memory(3), memory(2)]
+    assert len(rc.LanceDBStore(tmp_path / "store" / "new")) == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "No space left on device (os error 28)",
+        "Generic: File too large (os error 27)",
+        "Disk quota exceeded (os error 122)",
+        "os error 122",
+    ],
+)
+def test_every_way_of_having_no_room(said):
+    assert "no room left at /x" in str(opening.failed("/x", "t", RuntimeError(f"lance error: {said}, /a/b.rs:1:2")))
+    assert "cannot be used" in str(opening.failed("/x", "t", RuntimeError("os error 2")))
+
+
+# An index in the same place.
+
+
+def entry(value, **more):
+    return rc.Document(f"text {value}"), memory(value, spans=((0, 9),) * 2, **more)
+
+
+@pytest.mark.parametrize("first", ["store", "index"])
+def test_an_index_in_the_same_place_is_read_too(tmp_path, first):
+    store = rc.LanceDBStore(tmp_path) if first == "store" else None
+    if store:
+        assert store.get(["a"], space=SPACE) == [None]
+    index = MemoryIndex(tmp_path, space=SPACE)
+    index.add({"a": entry(1), "b": entry(2)})
+    store = store or rc.LanceDBStore(tmp_path)
+    store.put({"b": memory(20), "c": memory(30)})
+    assert store.get(["c", "a", "x", "b", "a"], space=SPACE) == [memory(30), entry(1)[1], None, memory(20), entry(1)[1]]
+    assert store.known(["a", "b", "c", "x"]) == {"a", "b", "c"}
+    assert "a" in store
+    assert "x" not in store
+    index.add({"d": entry(4)})  # what is added later is there at once
+    assert store.get(["d"], space=SPACE) == [entry(4)[1]]
+    # All else concerns the own table alone.
+    assert store.keys() == ["b", "c"]
+    assert len(store) == 2
+    store.delete(["a", "b"])
+    assert store.get(["a", "b"], space=SPACE) == [entry(1)[1], entry(2)[1]]
+    assert pickle.loads(pickle.dumps(store)).get(["a"], space=SPACE) == [entry(1)[1]]
+    assert index.keys() == ["a", "b", "d"]
+
+
+def test_one_address_serves_searching_and_reading(tmp_path):
+    from ragcompress.testing import DOCUMENTS, QUERIES, same_context, tiny
+
+    clara = tiny("clara")
+    documents = [rc.Document(each) if isinstance(each, str) else each for each in DOCUMENTS]
+    expected = clara.compress(QUERIES[0], documents)
+    index = MemoryIndex(tmp_path, space=clara.memory_space)
+    index.add(
+        {
+            clara.memory_key(each): (each, memory)
+            for each, memory in zip(documents, clara.encode(documents), strict=True)
+        }
+    )
+    clara.store = rc.open_store(f"lancedb://{tmp_path}")
+    clara.encode = None  # everything comes from the index
+    assert same_context(clara.compress(QUERIES[0], documents), expected)
+    assert len(clara.store) == 0
+
+
+def test_an_index_of_another_space_has_none_of_the_memories(tmp_path):
+    store = rc.LanceDBStore(tmp_path)
+    MemoryIndex(tmp_path, space="other@2").add({"a": entry(1, space="other@2")})
+    assert store.get(["a"], space=SPACE) == [None]
+    assert store.get(["a"], space="other@2") == [entry(1, space="other@2")[1]]
+
+
+def test_an_index_that_is_deleted_or_built_again_in_another_process(tmp_path):
+    store = rc.LanceDBStore(tmp_path)
+    build = f"import ragcompress as rc, torch\nrc.MemoryIndex({str(tmp_path)!r}, space='test@1').add({{'a': (rc.Document('x'), rc.Memory(torch.ones(2, 4), 3, 'test@1'))}})"
+    MemoryIndex(tmp_path, space="other@2").add({str(n): entry(n, space="other@2") for n in range(3)})
+    assert store.get(["a"], space=SPACE) == [None]
+    shutil.rmtree(tmp_path / "index.lance")
+    assert store.get(["a"], space=SPACE) == [None]
+    assert store.known(["0"]) == set()
+    MemoryIndex(tmp_path, space="other@2")
+    assert store.known(["0"]) == set()
+    shutil.rmtree(tmp_path / "index.lance")
+    subprocess.run([sys.executable, "-c", build], check=True)
+    assert store.get(["a"], space=SPACE) == [memory()]
+
+
+def test_looking_for_an_index_is_cheap(tmp_path, monkeypatch):
+    looks = []
+    look = tables.LanceTable.existing
+    monkeypatch.setattr(tables.LanceTable, "existing", lambda *place: looks.append(place) or look(*place))
+    store = rc.LanceDBStore(tmp_path)
+    store.put({"b": memory()})
+    for _ in range(3):
+        store.get(["a"], space=SPACE)
+    assert looks == []  # the folder is not there
+    MemoryIndex(tmp_path, space=SPACE).add({"a": entry(1)})
+    for _ in range(3):
+        assert "a" in store
+    assert len(looks) == 1
+    # In object storage there is no folder to look at.
+    monkeypatch.setattr(opening, "local_folder", lambda *place: None)
+    remote = rc.LanceDBStore(tmp_path / "remote")
+    for _ in range(3):
+        assert remote.get(["a"], space=SPACE) == [None]
+    assert len(looks) == 2
+    MemoryIndex(tmp_path / "remote", space=SPACE).add({"a": entry(1)})
+    monkeypatch.setattr(beside, "_SECONDS_BETWEEN_LOOKS", 0)
+    assert remote.get(["a"], space=SPACE) == [entry(1)[1]]
+    assert remote.get(["b"], space=SPACE) == [None]
+    assert len(looks) == 3
+
+
+@pytest.mark.parametrize("damage", ["versions", "data", "newer", "columns"])
+def test_a_damaged_index_leaves_the_store_alone_and_is_not_passed_over(tmp_path, damage):
+    store = rc.LanceDBStore(tmp_path)
+    store.put({"b": memory()})
+    schema = index_rows.schema(SPACE, None)
+    if damage == "newer":
+        lancedb.connect(tmp_path).create_table(
+            "index", schema=schema.with_metadata(schema.metadata | {index_rows.FORMAT_FIELD: b"2"})
+        )
+    elif damage == "columns":
+        lancedb.connect(tmp_path).create_table(
+            "index", schema=pa.schema([field for field in schema if field.name != "tags"], metadata=schema.metadata)
+        )
+    else:
+        MemoryIndex(tmp_path, space=SPACE).add({"a": entry(1)})
+        for path in (
+            (tmp_path / "index.lance" / "_versions").glob("*.manifest")
+            if damage == "versions"
+            else (tmp_path / "index.lance" / "data").iterdir()
+        ):
+            path.write_bytes(b"rubbish" * 10)
+    said = {"newer": "format 2 .* up to 1", "columns": "lacks columns: tags"}.get(
+        damage, "table 'index' at .* cannot be used"
+    )
+    for opened in (store, rc.LanceDBStore(tmp_path)):
+        assert opened.get(["b"], space=SPACE) == [memory()]
+        assert opened.known(["b"]) == {"b"}
+        opened.put({"c": memory(2)})
+        for _ in range(2):
+            with pytest.raises(rc.InputError, match=said):
+                opened.get(["b", "a"], space=SPACE)
+
+
+def test_a_table_of_that_name_that_is_no_index(tmp_path):
+    store = rc.LanceDBStore(tmp_path)
+    rc.LanceDBStore(tmp_path, table="index").put({"a": memory()})
+    assert store.get(["a"], space=SPACE) == [None]
+    assert rc.LanceDBStore(tmp_path, table="index").get(["a", "b"], space=SPACE) == [memory(), None]
+    (tmp_path / "other" / "index.lance" / "data").mkdir(parents=True)  # killed while it made the table
+    assert rc.LanceDBStore(tmp_path / "other").get(["a"], space=SPACE) == [None]
+    lancedb.connect(tmp_path / "foreign").create_table("index", data=[{"key": "a"}])
+    assert rc.LanceDBStore(tmp_path / "foreign").known(["a"]) == set()
 
 
 # Addresses.

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ragcompress as rc
-from ragcompress.memories import fetch, memory_key
+from ragcompress.memories import fetch, known, memory_key
 
 SPACE = "test@1"
 EACH = rc.Memory(torch.ones(0, 4), 0, SPACE).n_bytes
@@ -182,3 +182,35 @@ def test_fetch_checks_the_space():
     store.put({"a": memory(space="other@2")})
     with pytest.raises(rc.SpaceMismatchError):
         fetch(store, ["a", "x"], space=SPACE)
+
+
+class OnlyTheProtocol:
+    """A store as others write it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __contains__(self, key):
+        self.asked.append(key)
+        return key in ("a", "b")
+
+
+def test_known_asks_a_store_once_or_for_each_key():
+    store = rc.InMemoryStore()
+    store.put({"a": memory(), "b": memory(space="other@2")})
+    assert known(store, ["b", "x", "b"]) == store.known(iter(["b", "x"])) == {"b"}
+    assert known(store, iter([])) == set()
+    other = OnlyTheProtocol()
+    assert known(other, iter(["x", "b", "a"])) == {"a", "b"}
+    assert other.asked == ["x", "b", "a"]
+    for each in (store, other):
+        with pytest.raises(rc.InputTypeError, match="single string"):
+            known(each, "ab")
+
+
+def test_known_does_not_count_as_use():
+    store = rc.InMemoryStore(max_bytes=2 * (16 + EACH))
+    store.put({"a": memory(), "b": memory()})
+    store.known(["a"])
+    store.put({"c": memory()})
+    assert store.known(["a", "b", "c"]) == {"b", "c"}

@@ -17,7 +17,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 import ragcompress as rc
 from ragcompress.stores import index as module
-from ragcompress.stores import index_rows, index_search, ranking, shortening
+from ragcompress.stores import index_checks, index_entries, index_rows, index_search, keys, ranking, shortening, tables
 
 pa = pytest.importorskip("pyarrow", reason="needs ragcompress[store]")
 lancedb = pytest.importorskip("lancedb", reason="needs ragcompress[store]")
@@ -333,8 +333,8 @@ def test_compacting(tmp_path):
 
 
 def test_many_keys_are_written_in_parts_and_checked_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_KEYS_AT_ONCE", 7)
-    monkeypatch.setattr(index_search, "_KEYS_AT_ONCE", 4)
+    monkeypatch.setattr(index_entries, "KEYS_AT_ONCE", 7)
+    monkeypatch.setattr(keys, "KEYS_AT_ONCE", 4)
     index, vectors = filled(tmp_path)
     assert len(index) == 20
     monkeypatch.setattr(index_search, "_EXACT_BYTES", 0)
@@ -347,7 +347,153 @@ def test_many_keys_are_written_in_parts_and_checked_before(tmp_path, monkeypatch
     assert len(index) == 0
 
 
+# What is read by key.
+
+
+def test_memories_are_fetched_by_key(tmp_path, monkeypatch):
+    index, vectors = filled(tmp_path)
+    index.add(
+        {
+            "long": entry(torch.cat([vectors[0]] * 3), n_chunks=3, title="t"),
+            "blank": (rc.Document(" "), rc.Memory(torch.zeros(0, 4), 0, SPACE, ())),
+        }
+    )
+    expected = [
+        memory(vectors[1]),
+        None,
+        memory(torch.cat([vectors[0]] * 3), 3),
+        memory(vectors[1]),
+        rc.Memory(torch.zeros(0, 4), 0, SPACE, ()),
+    ]
+    asked = ["k01", "x", "long", "k01", "blank"]
+    assert index.get(asked, space=SPACE) == expected
+    monkeypatch.setattr(keys, "KEYS_AT_ONCE", 2)
+    assert index.get(asked, space=SPACE) == expected
+    assert index.get([], space=SPACE) == []
+    with pytest.raises(rc.SpaceMismatchError, match=r"'test@1', but 'other@2' was asked for"):
+        index.get(["k01"], space="other@2")
+    for bad in ("k01", [3], ["a b"]):
+        with pytest.raises(rc.InputError, match="key"):
+            index.get(bad, space=SPACE)
+
+
+def test_documents_are_fetched_without_their_vectors(tmp_path, monkeypatch):
+    index, vectors = filled(tmp_path)
+    index.add({"long": entry(torch.cat([vectors[0]] * 3), "l", n_chunks=3, id="i", title="t", metadata={"a": [1]})})
+    columns = []
+    taken = tables.LanceTable.taken
+    monkeypatch.setattr(tables.LanceTable, "taken", lambda self, *rest: columns.append(rest[2]) or taken(self, *rest))
+    found = index.documents(iter(["x", "long", "k01", "long"]))
+    assert list(found.items()) == [
+        ("long", rc.Document("l", "i", "t", {"a": [1]})),
+        ("k01", rc.Document("t1", metadata={"n": 1})),
+    ]
+    assert columns == [["row", "key", "chunk", "text", "id", "title", "metadata"]]
+    assert index.documents([]) == {}
+
+
+def test_known_keys(tmp_path):
+    index, vectors = filled(tmp_path)
+    index.add({"long": entry(torch.cat([vectors[0]] * 3), n_chunks=3)})
+    assert index.known(["k01", "x", "long", "k01", "a b", 3]) == {"k01", "long"}
+    with pytest.raises(rc.InputTypeError, match="single string"):
+        index.known("k01")
+
+
+def test_an_empty_index(tmp_path):
+    for index in (MemoryIndex(tmp_path, space=SPACE), MemoryIndex(tmp_path, space=SPACE)):
+        assert index.get(["a"], space=SPACE) == [None]
+        assert index.documents(["a"]) == {}
+        assert index.known(["a"]) == set()
+        assert index.keys() == []
+        assert len(index) == 0
+        assert "a" not in index
+        index.delete(["a"])
+        index.compact()
+
+
 # What is refused.
+
+
+BAD_ENTRIES = [
+    ("a b", rc.Document("x"), memory(torch.ones(2, 4))),
+    ("x" * 240, rc.Document("x"), memory(torch.ones(2, 4))),
+    ("a", "x", memory(torch.ones(2, 4))),
+    ("a", rc.Document("x"), torch.ones(2, 4)),
+    ("a", rc.Document("x"), memory(torch.ones(2, 4), space="other@2")),
+    ("a", rc.Document("x"), memory(torch.ones(3, 4))),
+    ("a", rc.Document("x"), memory(torch.full((2, 4), float("nan")))),
+    ("a", rc.Document("x"), memory(torch.full((2, 4), 1e6))),  # too large for float16
+    ("a", rc.Document("x"), rc.Memory(torch.ones(2, 4), 1, SPACE, ((0, 1),))),
+    ("a", rc.Document("x", metadata={"v": {1, 2}}), memory(torch.ones(2, 4))),
+    ("a", rc.Document("x", metadata={"v": float("nan")}), memory(torch.ones(2, 4))),
+    ("a", rc.Document("x", metadata={3: 4}), memory(torch.ones(2, 4))),
+]
+
+
+@pytest.mark.parametrize("bad", BAD_ENTRIES)
+def test_checking_says_what_adding_would_say(tmp_path, bad):
+    index, vectors = filled(tmp_path, dtype="float16")
+    index.check("new", *entry(vectors[0], metadata={"n": 3}))
+    key, *pair = bad
+    said = []
+    for call in (lambda: index.check(*bad), lambda: index.add({key: tuple(pair)})):
+        with pytest.raises((rc.InputError, rc.SpaceMismatchError)) as caught:
+            call()
+        said.append((type(caught.value), str(caught.value)))
+    assert said[0] == said[1]
+    assert index._table.version == MemoryIndex(tmp_path, space=SPACE)._table.version
+    assert len(index) == 20
+
+
+def test_settings_are_noted_and_compared(tmp_path):
+    noted = {"titles": "prefix", "max_length": 512, "dtype": None, "rate": 16.0, "merge": True}
+    index = MemoryIndex(tmp_path, space=SPACE, settings=noted)
+    assert index.settings == MemoryIndex(tmp_path, space=SPACE).settings == noted
+    index.add({"a": entry(torch.ones(2, 4))})
+    copy = pickle.loads(pickle.dumps(index))
+    assert copy.settings == noted
+    assert copy.keys() == ["a"]
+    assert MemoryIndex(tmp_path, space=SPACE, settings=dict(reversed(noted.items()))).settings == noted
+    for change, said in (
+        ({"titles": "ignore"}, r"settings \(titles: 'prefix' there, 'ignore' asked for\)\. Use the checkpoint"),
+        ({"titles": "ignore", "max_length": 256}, r"max_length: 512 there, 256 asked for; titles: 'prefix' there"),
+        ({"rate": 16}, r"\(rate: 16.0 there, 16 asked for\)"),
+        ({"merge": 1}, r"\(merge: True there, 1 asked for\)"),
+        ({"new": None}, r"\(new: nothing there, None asked for\)"),
+    ):
+        with pytest.raises(rc.SpaceMismatchError, match=said):
+            MemoryIndex(tmp_path, space=SPACE, settings=noted | change)
+    with pytest.raises(rc.SpaceMismatchError, match="titles: 'prefix' there, nothing asked for"):
+        MemoryIndex(tmp_path, space=SPACE, settings={})
+
+
+def test_without_noted_settings_nothing_is_compared(tmp_path):
+    assert MemoryIndex(tmp_path, space=SPACE).settings is None
+    assert MemoryIndex(tmp_path, space=SPACE, settings={"a": 1}).settings is None
+    assert MemoryIndex(tmp_path / "none", space=SPACE, settings={}).settings == {}
+
+
+@pytest.mark.parametrize("bad", ["a", [("a", 1)], {3: 4}, {"a": [1]}, {"a": float("nan")}, {"a": float("inf")}])
+def test_impossible_settings(tmp_path, bad):
+    with pytest.raises(rc.OptionError, match="settings must"):
+        MemoryIndex(tmp_path / "index", space=SPACE, settings=bad)
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_mismatch_names_the_command_that_builds_another(tmp_path):
+    filled(tmp_path / "my corpus")
+    command = f"or build another: ragcompress index SOURCE --backend BACKEND --checkpoint CHECKPOINT --store 'lancedb://{tmp_path}/my corpus-2'"
+    with pytest.raises(rc.SpaceMismatchError) as caught:
+        MemoryIndex(tmp_path / "my corpus", space="other@2")
+    assert caught.value.hint == f"Use the checkpoint, rate and dtype that built it, {command}"
+    for space in ("'test@1'", "'other@2'"):
+        assert space in str(caught.value)
+    table = tables.LanceTable("s3://bucket/corpus/", "index", None)
+    assert str(index_checks.mismatch(table, "'a'", "'b'")).endswith("--store s3://bucket/corpus-2")
+
+
+# What else is refused.
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -379,7 +525,7 @@ def test_queries_of_another_shape_or_type(tmp_path):
 def test_another_space_at_opening(tmp_path):
     filled(tmp_path, dtype="int8")
     with pytest.raises(
-        rc.SpaceMismatchError, match=r"'test@1', but 'other@2' was asked for.*build another with this one"
+        rc.SpaceMismatchError, match=r"'test@1', but 'other@2' was asked for.*or build another: ragcompress index"
     ):
         MemoryIndex(tmp_path, space="other@2")
     with pytest.raises(rc.SpaceMismatchError, match=r"stored as int8, but 'test@1' stored as float32"):
@@ -499,9 +645,9 @@ def test_searching_goes_on_while_others_write(tmp_path, place):
 
 CHILD = """
 import random, sys, torch, ragcompress as rc
-from ragcompress.stores import lancedb as store
+from ragcompress.stores import upkeep
 from ragcompress.stores.index import MemoryIndex
-store._COMMITS_BETWEEN_CHECKS, store._MIN_FRAGMENTS_TO_COMPACT = 8, 12
+upkeep.COMMITS_BETWEEN_CHECKS, upkeep.MIN_FRAGMENTS_TO_COMPACT = 8, 12
 torch.set_num_threads(1)
 folder, job, worker = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def entry(value, n_chunks):
@@ -574,6 +720,40 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path):
         assert len(index) == 3 * len(steps)  # each add is there as a whole or not at all
         assert {f"{worker}-{step}" for step in range(10 + len(rest.splitlines()))} <= steps
         index.compact()
+
+
+FULL = """
+import resource, sys, torch, ragcompress as rc
+index = rc.MemoryIndex(sys.argv[1], space="test@1")
+def entry(value):
+    return rc.Document(f"{value}", metadata={"v": value}), rc.Memory(torch.full((2, 64), value + 1.0), value, "test@1", ((0, 1),) * 2)
+index.add({"a": entry(1)})
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+for call in (lambda: index.add({"a": entry(9), "b": entry(2)}), lambda: index.compact(), lambda: rc.MemoryIndex(sys.argv[1] + "/new", space="test@1")):
+    try:
+        call()
+    except rc.InputError as error:
+        print(error)
+assert index.get(["a", "b"], space="test@1") == [entry(1)[1], None]
+"""
+
+
+@pytest.mark.parametrize("limit", [100, 2000])
+def test_a_full_disk_takes_nothing_that_was_there(tmp_path, limit):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "index"), str(limit)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = f"there is no room left at {tmp_path}/index (File too large): this could not be written to the table 'index'; what was committed before is kept. Free space there, or name another place"
+    assert done.stdout.startswith(said)
+    assert all(line.startswith(f"there is no room left at {tmp_path}/index") for line in done.stdout.splitlines())
+    assert "delete it" not in done.stdout
+    index = MemoryIndex(tmp_path / "index", space=SPACE)
+    assert [hit.key for hit in assert_whole(index)] == ["a"]
+    index.add({"b": entry(torch.ones(2, 64))})  # and on it goes
+    index.compact(keep_seconds=0)
+    assert index.keys() == ["a", "b"]
+    assert len(MemoryIndex(tmp_path / "index" / "new", space=SPACE)) == 0
 
 
 def test_near_ties_are_settled_by_the_exact_sum():

@@ -308,6 +308,7 @@ class LatentCompressor(Compressor):
 
         loading = {name: value for name, value in options.items() if name in LOADING and name != "batch_tokens"}
         LoadOptions(**loading)
+        check_range("batch_tokens", options.get("batch_tokens"), at_least=1, whole=True)
         rest = {n: value for n, value in options.items() if n not in (*LOADING, "revision", "store")}
         build_config(cls.config_class, rest, other_options=(*LOADING, "revision", "store"))
 

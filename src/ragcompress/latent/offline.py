@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ragcompress.compressor import OfflineCompressor
@@ -45,6 +45,11 @@ class LatentOfflineCompressor(LatentCompressor, OfflineCompressor):
         """The embedding space of this very checkpoint's decoder."""
         return self.model.space
 
+    @property
+    def memory_settings(self) -> Mapping[str, str | int | float | bool | None]:
+        """Number format, lengths and formats; see ``OfflineCompressor.memory_settings``."""
+        return {name: value for name, value in self._key_settings.items() if name != "space"}
+
     def memory_key(self, document: Document) -> str:
         """Over text, title, weights, number format and everything of the config that changes a vector."""
         return memory_key(document, self._key_settings)
@@ -81,11 +86,16 @@ class LatentOfflineCompressor(LatentCompressor, OfflineCompressor):
         return memories
 
     def _segments(
-        self, index: int, document: Document, memory: Memory, scores: Sequence[float] | None = None
+        self,
+        index: int,
+        document: Document,
+        memory: Memory,
+        scores: Sequence[float] | None = None,
+        key: str | None = None,
     ) -> list[Segment]:
         """One document's segments, a chunk each."""
         segments = []
-        key = self.memory_key(document)
+        key = self.memory_key(document) if key is None else key
         bounds = chunk_bounds(memory)
         for number, (first, last) in enumerate(bounds):
             own = key if len(bounds) == 1 else f"{key}.{number}"

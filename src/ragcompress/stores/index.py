@@ -6,51 +6,29 @@ looked up first, and only those candidates are compared in full.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ragcompress.errors import InputError, OptionError
+from ragcompress.errors import OptionError
 from ragcompress.options import check_range
-from ragcompress.stores import index_checks, index_rows, opening, ranking, rows
+from ragcompress.stores import index_checks, index_entries, index_reading, index_rows, ranking, rows
+from ragcompress.stores.hits import Hit, hit_of
 from ragcompress.stores.index_search import IndexSearch
-from ragcompress.stores.lancedb import _among, _check_keys, _parts
-from ragcompress.stores.shortening import shortened
+from ragcompress.stores.keys import among, check_keys
 from ragcompress.stores.tables import LanceTable
+from ragcompress.stores.upkeep import Upkeep
 from ragcompress.types import Document, Memory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_KEYS_AT_ONCE = 500
-_BYTES_AT_ONCE = 64 * 1024**2
+__all__ = ["Hit", "MemoryIndex"]
+
 _MIN_CANDIDATES = 300
 _CANDIDATES_PER_RESULT = 10
-# Below, a scan of the keys is as fast as an index.
-_MIN_ROWS_TO_INDEX = 4096
 # Measured for 100,000 documents: 123 ms without, 34 ms with it, equal recall (0.99); built in 2.4 s.
 _MIN_ROWS_FOR_NEIGHBOURS = 50_000
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A document that was found.
-
-    Attributes:
-        key: under which it was added.
-        score: cosine of its best chunk with the query.
-        document: text and what it carries.
-        memory: of all its chunks.
-        scores: of each chunk, in order.
-    """
-
-    key: str
-    score: float
-    document: Document
-    memory: Memory
-    scores: tuple[float, ...]
 
 
 class MemoryIndex:
@@ -60,7 +38,15 @@ class MemoryIndex:
     may write at once, and each search sees what others have committed.
     """
 
-    def __init__(self, location: str | Path, *, space: str, dtype: object = None, table: str = "index") -> None:
+    def __init__(
+        self,
+        location: str | Path,
+        *,
+        space: str,
+        dtype: object = None,
+        table: str = index_rows.TABLE,
+        settings: Mapping[str, index_rows.Scalar] | None = None,
+    ) -> None:
         """Open an index, or make an empty one.
 
         Args:
@@ -70,22 +56,33 @@ class MemoryIndex:
             dtype: what vectors are stored in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"``, with scales;
                 None: as the index was made, and in a new one as they come.
             table: name of the table.
+            settings: everything of the compressor's configuration that changes a key (strings, numbers, booleans and
+                None by name). A new index notes them; one that has noted others is refused, since none of its
+                documents would be found under its key. None, or an index that has noted none: not compared.
 
         Raises:
             MissingExtraError: lancedb is not installed.
             OptionError: an option has an impossible value, or the location is a folder of something else or cannot be
                 written.
-            SpaceMismatchError: the index was built by another checkpoint, at another rate or in another number format.
-            InputError: the table is damaged, not an index, or of a newer version.
+            SpaceMismatchError: the index was built by another checkpoint, at another rate, in another number format or
+                with other settings.
+            InputError: the table is damaged, not an index, or of a newer version, or there is no room for it.
         """
         if not isinstance(space, str) or not space:
             raise OptionError(f"space must be the name of an embedding space, got {space!r}.")
         self.space = space
         asked = rows.check_dtype(dtype)
-        self._table = LanceTable(location, table, lambda: index_rows.schema(space, asked), what="MemoryIndex")
+        wanted = index_checks.check_settings(settings)
+        make = lambda: index_rows.schema(space, asked, wanted)
+        self._table = LanceTable.made(location, table, make, owner="MemoryIndex", kind="index")
         self.location, self.table = self._table.location, self._table.name
-        self.dtype = index_checks.check_opened(self._table, space, asked)
+        noted = self._table.metadata
+        index_checks.check_format(self._table, noted)
+        self.dtype = index_checks.check_opened(self._table, noted, space, asked)
+        self.settings = index_checks.noted_settings(noted)
+        index_checks.compare_settings(self._table, self.settings, wanted)
         self._search = IndexSearch(self._table)
+        self._upkeep = Upkeep(self._table, self._index_neighbours)
 
     # Writing.
 
@@ -103,36 +100,53 @@ class MemoryIndex:
             InputError: a key, a memory (NaN, for one) or metadata cannot be kept, or the table cannot be written.
             InputTypeError: something is no document or no memory.
         """
-        _check_keys(entries)
-        form = self._search.state().form
-        for key, entry in entries.items():
-            form = index_checks.check_entry(key, entry, form, self._table, space=self.space, dtype=self.dtype)
-        import pyarrow as pa
-
-        schema = index_rows.schema(self.space, self.dtype)
-        parts = list(_sized(entries))
+        self._check(entries)
+        schema = index_rows.schema(self.space, self.dtype, self.settings)
+        parts = list(index_entries.sized(entries))
         if len(parts) > 1:
             # Metadata and numbers that do not fit must be refused before the first part is written.
             for part in parts:
-                self._encoded(entries, part)
+                index_entries.to_table(entries, part, schema, self.dtype, only_check=True)
         for part in parts:
-            found = pa.Table.from_pylist(self._encoded(entries, part), schema=schema)
-            self._table.upsert(found, "row", drop=_among(part))
+            found = index_entries.to_table(entries, part, schema, self.dtype)
+            self._table.upsert(found, "row", drop=among(part))
         if parts:
-            self._table.maintain(self._index)
+            self._upkeep.now_and_then()
 
-    def _encoded(self, entries: Mapping[str, tuple[Document, Memory]], keys: Sequence[str]) -> list[dict[str, Any]]:
-        import torch
+    def check(self, key: str, document: Document, memory: Memory) -> None:
+        """Find out whether ``add`` would take a document; nothing is written.
 
-        bounds = {key: index_rows.chunk_bounds(key, entries[key][1]) for key in keys}
-        chunks = [entries[key][1].vectors[first:last].flatten() for key in keys for first, last in bounds[key]]
-        short = shortened(torch.stack(chunks).cpu()) if chunks else torch.zeros(0)
-        parts = torch.split(short, [len(bounds[key]) for key in keys])
-        return [
-            row
-            for key, part in zip(keys, parts, strict=True)
-            for row in index_rows.to_rows(key, *entries[key], part, self.dtype)
-        ]
+        Args:
+            key: the compressor's ``memory_key``.
+            document: text and what it carries.
+            memory: of all its chunks.
+
+        Raises:
+            SpaceMismatchError: as ``add``.
+            InputError: as ``add``.
+            InputTypeError: as ``add``.
+        """
+        entries = {key: (document, memory)}
+        self._check(entries)
+        schema = index_rows.schema(self.space, self.dtype, self.settings)
+        index_entries.to_table(entries, [key], schema, self.dtype, only_check=True)
+
+    def check_settings(self, settings: Mapping[str, index_rows.Scalar]) -> None:
+        """Refuse a compressor that gives other keys to the same documents.
+
+        Args:
+            settings: the compressor's ``memory_settings``; empty: unknown, and nothing is compared.
+
+        Raises:
+            SpaceMismatchError: the index was built with others.
+        """
+        index_checks.compare_settings(self._table, self.settings, settings or None)
+
+    def _check(self, entries: index_entries.Entries) -> None:
+        check_keys(entries)
+        form = self._search.state().form
+        for key, entry in entries.items():
+            form = index_checks.check_entry(key, entry, form, self._table, space=self.space, dtype=self.dtype)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Forget several documents; unknown keys are ignored.
@@ -144,8 +158,7 @@ class MemoryIndex:
             InputError: a key holds something other than letters, digits, ``.``, ``_`` and ``-``; or the table cannot
                 be written.
         """
-        for part in _parts(_check_keys(keys), _KEYS_AT_ONCE):
-            self._table.writing(lambda part=part: self._table.table.delete(_among(part)))  # type: ignore[misc]
+        self._table.delete(check_keys(keys))
 
     def compact(self, *, keep_seconds: float = 60.0) -> None:
         """Merge the pieces that single adds have left, and drop old versions; happens by itself now and then.
@@ -157,34 +170,72 @@ class MemoryIndex:
             OptionError: ``keep_seconds`` is negative.
             InputError: the table cannot be written.
         """
-        self._table.compact(keep_seconds, self._index)
+        self._upkeep.compact(keep_seconds)
 
-    def _index(self, n_rows: int) -> None:
-        """Index what is looked up where that pays; best effort."""
-        from lancedb.index import BTree, IvfFlat
+    def _index_neighbours(self, n_rows: int) -> None:
+        """Index the short vectors where that pays."""
+        from lancedb.index import IvfFlat
 
         table = self._table.table
-        with suppress(*opening.FAILURES):
-            if n_rows >= _MIN_ROWS_TO_INDEX:
-                table.create_index("key", config=BTree(), replace=True)
-            known = {name for index in table.list_indices() for name in index.columns}
-            # Once it is there, compacting keeps it up to date; what it does not hold yet is compared one by one.
-            if n_rows >= _MIN_ROWS_FOR_NEIGHBOURS and "short" not in known:
+        # Once it is there, compacting keeps it up to date; what it does not hold yet is compared one by one.
+        if n_rows >= _MIN_ROWS_FOR_NEIGHBOURS:
+            indexed = {name for index in table.list_indices() for name in index.columns}
+            if "short" not in indexed:
                 table.create_index("short", config=IvfFlat(distance_type="dot"))
 
     # Reading.
 
+    def get(self, keys: Sequence[str], *, space: str) -> list[Memory | None]:
+        """Fetch several memories; see ``MemoryStore.get``.
+
+        Raises:
+            SpaceMismatchError: the index holds memories of another space.
+            InputError: a key holds something other than letters, digits, ``.``, ``_`` and ``-``; or the table cannot
+                be read.
+        """
+        if space != self.space:
+            raise index_checks.mismatch(self._table, repr(self.space), repr(space))
+        found = index_reading.read_memories(self._table, check_keys(keys))
+        return [found.get(key) for key in keys]
+
+    def documents(self, keys: Iterable[str]) -> dict[str, Document]:
+        """Fetch several documents without their memories.
+
+        Args:
+            keys: any number, repeats allowed.
+
+        Returns:
+            Those that are there, by key, in the order of the keys.
+
+        Raises:
+            InputError: a key holds something other than letters, digits, ``.``, ``_`` and ``-``; or the table cannot
+                be read.
+        """
+        unique = check_keys(keys)
+        found = index_reading.read_documents(self._table, unique)
+        return {key: found[key] for key in unique if key in found}
+
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Which of some keys have documents.
+
+        Args:
+            keys: any number; nothing is kept under what is no key.
+
+        Returns:
+            Those.
+
+        Raises:
+            InputError: the table cannot be read.
+        """
+        return self._table.known(keys)
+
     def keys(self) -> list[str]:
         """All keys, sorted."""
-        query = lambda: self._table.table.search().where("chunk = 0").select(["key"]).to_arrow()
-        return sorted(self._table.reading(query)["key"].to_pylist())
+        return sorted(self._table.keys("chunk = 0"))
 
     def __contains__(self, key: object) -> bool:
         """Whether a document is kept under a key."""
-        try:
-            return self._table.count(_among(_check_keys([key]))) > 0  # type: ignore[list-item]
-        except InputError:
-            return False
+        return isinstance(key, str) and bool(self._table.known([key]))
 
     def __len__(self) -> int:
         """How many documents are kept."""
@@ -193,7 +244,7 @@ class MemoryIndex:
     @property
     def n_bytes(self) -> int:
         """What the table takes on disk, old versions included; in object storage: its current version alone."""
-        return self._table.n_bytes
+        return self._upkeep.n_bytes
 
     def search(
         self,
@@ -238,7 +289,7 @@ class MemoryIndex:
             state=state,
         )
         # Another process may just have replaced one by nothing.
-        hits = [_hit(query, *each) for each in found if len(each[2].vectors)]
+        hits = [hit_of(query, *each) for each in found if len(each[2].vectors)]
         return sorted(hits, key=lambda hit: (-hit.score, hit.key))
 
     def __repr__(self) -> str:
@@ -247,32 +298,10 @@ class MemoryIndex:
 
     def __reduce__(self) -> tuple[Callable[..., MemoryIndex], tuple[object, ...]]:
         """Open it again at the same place."""
-        return _reopen, (self.location, self.space, self.dtype, self.table)
+        return _reopen, (self.location, self.space, self.dtype, self.table, self.settings)
 
 
-def _reopen(location: str, space: str, dtype: str | None, table: str) -> MemoryIndex:
-    return MemoryIndex(location, space=space, dtype=dtype, table=table)
-
-
-def _hit(query: Tensor, key: str, document: Document, memory: Memory) -> Hit:
-    import torch
-
-    bounds = index_rows.chunk_bounds(key, memory)
-    flat = torch.stack([memory.vectors[first:last].flatten() for first, last in bounds])
-    scores = tuple(ranking.cosines(ranking.unit(flat), query).tolist())
-    return Hit(key, max(scores), document, memory, scores)
-
-
-def _sized(entries: Mapping[str, tuple[Document, Memory]]) -> Iterator[list[str]]:
-    """Keys, in parts of a bearable size."""
-    part: list[str] = []
-    size = 0
-    for key, (document, memory) in entries.items():
-        own = memory.n_bytes + len(document.text)
-        if part and (size + own > _BYTES_AT_ONCE or len(part) == _KEYS_AT_ONCE):
-            yield part
-            part, size = [], 0
-        part.append(key)
-        size += own
-    if part:
-        yield part
+def _reopen(
+    location: str, space: str, dtype: str | None, table: str, settings: Mapping[str, index_rows.Scalar] | None
+) -> MemoryIndex:
+    return MemoryIndex(location, space=space, dtype=dtype, table=table, settings=settings)

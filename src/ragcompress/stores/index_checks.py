@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
+import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ragcompress.errors import InputError, InputTypeError, SpaceMismatchError
+from ragcompress.errors import InputError, InputTypeError, OptionError, SpaceMismatchError
 from ragcompress.memories import check_memory
 from ragcompress.stores import index_rows
 from ragcompress.stores.tables import LanceTable
@@ -17,11 +21,53 @@ if TYPE_CHECKING:
 _LONGEST_KEY = 230
 
 
-def check_opened(table: LanceTable, space: str, dtype: str | None) -> str | None:
-    """Check that a table is an index, and the one that was asked for.
+def is_index(noted: Mapping[bytes, bytes]) -> bool:
+    """Tell an index from other tables.
+
+    Args:
+        noted: metadata of the table.
+
+    Returns:
+        Whether it is one, of whatever version.
+    """
+    return noted.get(index_rows.FORMAT_FIELD, b"").isdigit() and index_rows.SPACE_FIELD in noted
+
+
+def check_format(table: LanceTable, noted: Mapping[bytes, bytes]) -> None:
+    """Refuse a table that is no index, or one that this version cannot read.
 
     Args:
         table: just opened.
+        noted: its metadata.
+
+    Raises:
+        InputError: it is no index, of a newer version, or lacks columns.
+    """
+    if not is_index(noted):
+        raise InputError(
+            f"the table {table.name!r} at {table.location} is no index of ragcompress.",
+            hint="Name another table or folder.",
+        )
+    version = int(noted[index_rows.FORMAT_FIELD])
+    short = noted.get(index_rows.SHORT_FIELD, b"").decode()
+    if version > index_rows.FORMAT_VERSION or short != index_rows.SHORT:
+        raise InputError(
+            f"the index at {table.location} has the format {version} with short vectors {short!r}; this version "
+            f"of ragcompress reads formats up to {index_rows.FORMAT_VERSION} with {index_rows.SHORT!r}.",
+            hint="pip install --upgrade ragcompress",
+        )
+    if missing := sorted(set(index_rows.schema("", None).names) - set(table.table.schema.names)):
+        raise InputError(
+            f"the index at {table.location} lacks columns: {', '.join(missing)}.", hint="Delete it and build it again."
+        )
+
+
+def check_opened(table: LanceTable, noted: Mapping[bytes, bytes], space: str, dtype: str | None) -> str | None:
+    """Check that an index is the one that was asked for.
+
+    Args:
+        table: just opened, and checked to be an index.
+        noted: its metadata.
         space: that was asked for.
         dtype: to store vectors in; None: as the index was made.
 
@@ -30,32 +76,79 @@ def check_opened(table: LanceTable, space: str, dtype: str | None) -> str | None
 
     Raises:
         SpaceMismatchError: it was built by another checkpoint, at another rate or in another number format.
-        InputError: it is no index, of a newer version, or lacks columns.
     """
-    noted = table.metadata
-    version = noted.get(index_rows.FORMAT_FIELD, b"")
-    if not version.isdigit() or index_rows.SPACE_FIELD not in noted:
-        raise InputError(
-            f"the table {table.name!r} at {table.location} is no index of ragcompress.",
-            hint="Name another table or folder.",
-        )
-    short = noted.get(index_rows.SHORT_FIELD, b"").decode()
-    if int(version) > index_rows.FORMAT_VERSION or short != index_rows.SHORT:
-        raise InputError(
-            f"the index at {table.location} has the format {int(version)} with short vectors {short!r}; this version "
-            f"of ragcompress reads formats up to {index_rows.FORMAT_VERSION} with {index_rows.SHORT!r}.",
-            hint="pip install --upgrade ragcompress",
-        )
-    if missing := sorted(set(index_rows.schema("", None).names) - set(table.table.schema.names)):
-        raise InputError(
-            f"the index at {table.location} lacks columns: {', '.join(missing)}.", hint="Delete it and build it again."
-        )
     there, stored = noted[index_rows.SPACE_FIELD].decode(), noted.get(index_rows.DTYPE_FIELD, b"").decode() or None
     if there != space:
         raise mismatch(table, repr(there), repr(space))
     if dtype is not None and dtype != stored:
         raise mismatch(table, f"{there!r} stored as {stored or 'they came'}", f"{space!r} stored as {dtype}")
     return stored
+
+
+def check_settings(settings: object) -> dict[str, index_rows.Scalar] | None:
+    """Check what is to be noted of a compressor.
+
+    Args:
+        settings: numbers, strings, booleans and None by name; None: nothing.
+
+    Returns:
+        A copy.
+
+    Raises:
+        OptionError: it is something else.
+    """
+    if settings is None:
+        return None
+    if not isinstance(settings, Mapping):
+        raise OptionError(f"settings must be a mapping from names to values, got {type(settings).__name__}.")
+    for name, value in settings.items():
+        if not isinstance(name, str) or not isinstance(value, (str, int, float, bool, type(None))):
+            raise OptionError(
+                f"settings must hold strings, numbers, booleans and None by name, got {name!r}: {value!r:.80}."
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OptionError(f"settings must hold finite numbers, got {name!r}: {value}.")
+    return dict(settings)
+
+
+def noted_settings(noted: Mapping[bytes, bytes]) -> dict[str, index_rows.Scalar] | None:
+    """What an index has noted of the compressor that built it.
+
+    Args:
+        noted: metadata of the table.
+
+    Returns:
+        Values by name; None: nothing was noted.
+    """
+    content = noted.get(index_rows.SETTINGS_FIELD)
+    settings: dict[str, index_rows.Scalar] | None = None if content is None else json.loads(content)
+    return settings
+
+
+def compare_settings(
+    table: LanceTable, there: Mapping[str, index_rows.Scalar] | None, asked: Mapping[str, index_rows.Scalar] | None
+) -> None:
+    """Refuse a compressor that would give other keys to the same documents.
+
+    Args:
+        table: of the index, for messages.
+        there: what it has noted; None: nothing, so there is nothing to compare.
+        asked: what the compressor has; None: unknown.
+
+    Raises:
+        SpaceMismatchError: something differs; says what.
+    """
+    if there is None or asked is None:
+        return
+    # As JSON, from which keys are made: there 1, 1.0 and True differ.
+    written = [{name: json.dumps(value) for name, value in each.items()} for each in (there, asked)]
+    differing = sorted(name for name in {**there, **asked} if written[0].get(name) != written[1].get(name))
+    if differing:
+        named = "; ".join(f"{name}: {_value(there, name)} there, {_value(asked, name)} asked for" for name in differing)
+        raise SpaceMismatchError(
+            f"the index {table.name!r} at {table.location} was built with other settings ({named}).",
+            hint=_rebuild(table.location),
+        )
 
 
 def check_entry(
@@ -140,9 +233,21 @@ def mismatch(table: LanceTable, there: str, asked: str) -> SpaceMismatchError:
     """
     return SpaceMismatchError(
         f"the index {table.name!r} at {table.location} holds memories of {there}, but {asked} was asked for.",
-        hint="Use the checkpoint, rate and dtype that built it, or build another with this one: add() the documents "
-        "to a MemoryIndex in another folder.",
+        hint=_rebuild(table.location),
     )
+
+
+def _rebuild(location: str) -> str:
+    place = f"{location.rstrip('/')}-2"
+    store = shlex.quote(place if "://" in place else f"lancedb://{place}")
+    return (
+        "Use the checkpoint, rate and dtype that built it, or build another: ragcompress index SOURCE "
+        f"--backend BACKEND --checkpoint CHECKPOINT --store {store}"
+    )
+
+
+def _value(settings: Mapping[str, index_rows.Scalar], name: str) -> str:
+    return repr(settings[name]) if name in settings else "nothing"
 
 
 def _named(form: Form) -> str:

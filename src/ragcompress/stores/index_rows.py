@@ -16,23 +16,29 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
+TABLE = "index"
 FORMAT_VERSION = 1
 FORMAT_FIELD = b"ragcompress.index_version"
 SPACE_FIELD = b"ragcompress.space"
 DTYPE_FIELD = b"ragcompress.stored_dtype"
 SHORT_FIELD = b"ragcompress.short"
+SETTINGS_FIELD = b"ragcompress.settings"
 SHORT = f"signs:{SHORT_WIDTH}:{SEED}"
 # What the vectors are read from.
 VECTOR_COLUMNS = ("n_vectors", "width", "dtype", "stored_dtype", "vectors", "scales")
+# What the document is read from.
+DOCUMENT_COLUMNS = ("text", "id", "title", "metadata")
 _TAG_DIGITS = 32
+Scalar = str | int | float | bool | None
 
 
-def schema(space: str, dtype: str | None) -> pa.Schema:
+def schema(space: str, dtype: str | None, settings: Mapping[str, Scalar] | None = None) -> pa.Schema:
     """Columns of an index.
 
     Args:
         space: of all its memories.
         dtype: that vectors are stored in; None: their own.
+        settings: of the compressor, checked; None: they are not noted.
 
     Returns:
         The schema, with everything that must not change in its metadata.
@@ -46,12 +52,14 @@ def schema(space: str, dtype: str | None) -> pa.Schema:
         pa.field("key", pa.string(), nullable=False),
         pa.field("chunk", pa.int64(), nullable=False),
         # Of the document, on its first row alone. Bytes, because a text may hold lone surrogates.
-        *(pa.field(name, pa.large_binary()) for name in ("text", "id", "title", "metadata")),
+        *(pa.field(name, pa.large_binary()) for name in DOCUMENT_COLUMNS),
         pa.field("tags", pa.list_(pa.string())),
         pa.field("short", pa.list_(pa.float32(), SHORT_WIDTH)),
         *(plain.field(name) for name in plain.names if name != "key"),
     ]
     noted = {FORMAT_FIELD: str(FORMAT_VERSION), SPACE_FIELD: space, DTYPE_FIELD: dtype or "", SHORT_FIELD: SHORT}
+    if settings is not None:
+        noted[SETTINGS_FIELD] = json.dumps(settings, sort_keys=True)
     return pa.schema(fields, metadata={name: value.encode() for name, value in noted.items()})
 
 
@@ -115,31 +123,40 @@ def to_rows(
     return written
 
 
-def from_rows(found: Sequence[Mapping[str, pa.Scalar]]) -> tuple[Document, Memory]:
-    """Read a document back.
+def read_memory(found: Sequence[Mapping[str, pa.Scalar]]) -> Memory:
+    """Read a memory back.
 
     Args:
-        found: all its rows, in order.
+        found: all rows of its document, in order.
 
     Returns:
-        The document and the memory of all its chunks.
+        The memory of all its chunks.
     """
     import torch
 
-    first = found[0]
     parts = [rows.from_row(row) for row in found]
     spans = None if parts[0].spans is None else tuple(span for part in parts for span in part.spans or ())
-    memory = Memory(
+    return Memory(
         vectors=parts[0].vectors if len(parts) == 1 else torch.cat([part.vectors for part in parts]),
         n_tokens=parts[0].n_tokens,
         space=parts[0].space,
         spans=spans,
         truncated=parts[0].truncated,
     )
-    document = Document(
+
+
+def read_document(first: Mapping[str, pa.Scalar]) -> Document:
+    """Read a document back.
+
+    Args:
+        first: its first row, columns ``DOCUMENT_COLUMNS``.
+
+    Returns:
+        The document.
+    """
+    return Document(
         _text(first["text"]) or "", _text(first["id"]), _text(first["title"]), json.loads(first["metadata"].as_py())
     )
-    return document, memory
 
 
 def flat_vectors(table: pa.Table | pa.RecordBatch) -> torch.Tensor:

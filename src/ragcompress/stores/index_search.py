@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from ragcompress.stores import index_rows, opening, ranking
-from ragcompress.stores.lancedb import _READ_ATTEMPTS, _among, _parts, _wait
+from ragcompress.stores.index_reading import COLUMNS, Found, read_all, whole
 from ragcompress.stores.shortening import shortened
 from ragcompress.stores.tables import LanceTable
-from ragcompress.types import Document, Memory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,11 +23,9 @@ if TYPE_CHECKING:
 _EXACT_BYTES = 512 * 1024**2
 # Rows that are decoded together.
 _BLOCK_BYTES = 64 * 1024**2
-_KEYS_AT_ONCE = 500
 # Of the index of neighbours that are looked into (100,000 rows: 20 lose 0.005 of recall, 40 nothing).
 _PARTITIONS = 64
 Form = tuple[int, int, str]
-Found = tuple[str, Document, Memory]
 
 
 @dataclass(frozen=True)
@@ -103,17 +100,16 @@ class IndexSearch:
                 return []
             with suppress(*opening.FAILURES):
                 places, names = snapshot.places_of(best)
-                found = self._table.taken(places, names, _columns(), "row")
+                found = self._table.taken(places, names, COLUMNS, "row")
                 if found is not None:
-                    return _documents(found)
+                    return whole(found)
             # Another process has replaced some since.
             keys = [snapshot.keys[document] for document in best]
         elif exact:
             keys = self._table.reading(lambda: self._scanned(query, k, tags))
         else:
             keys = self._nearest(query, k, tags, max(n_candidates, k))
-        parts = (self._table.rows(_among(part), _columns(), "row") for part in _parts(keys, _KEYS_AT_ONCE))
-        return [each for part in parts for each in _documents(part)]
+        return read_all(self._table, keys)
 
     def _small(self, version: int) -> ranking.Snapshot:
         """The whole table, read once for each version of it."""
@@ -175,12 +171,9 @@ class IndexSearch:
     def _nearest(self, query: Tensor, k: int, tags: Sequence[str], n_candidates: int) -> list[str]:
         """Compare the nearest neighbours of the short vector."""
         short = shortened(query[None])[0].tolist()
-        for attempt in range(_READ_ATTEMPTS):
-            with suppress(*opening.FAILURES):
-                keys = self._nearest_once(query, short, k, tags, n_candidates)
-                if keys is not None:
-                    return keys
-            _wait(attempt)
+        keys = self._table.settled(lambda: self._nearest_once(query, short, k, tags, n_candidates))
+        if keys is not None:
+            return keys
         # Others write all the time: one query sees one version.
         return self._table.reading(lambda: self._scanned(query, k, tags))
 
@@ -210,18 +203,3 @@ class IndexSearch:
             scores += ranking.cosines(ranking.unit(index_rows.flat_vectors(rows)), query).tolist()
             keys += rows["key"].to_pylist()
         return ranking.best_keys(scores, keys, k)
-
-
-def _columns() -> list[str]:
-    names: list[str] = index_rows.schema("", None).names
-    return [name for name in names if name not in ("short", "tags")]
-
-
-def _documents(table: pa.Table) -> list[Found]:
-    """Whole documents from their rows."""
-    columns = [(name, table[name]) for name in table.column_names]
-    order = sorted(zip(table["key"].to_pylist(), table["chunk"].to_pylist(), range(len(table)), strict=True))
-    by_key: dict[str, list[dict[str, pa.Scalar]]] = {}
-    for key, _, index in order:
-        by_key.setdefault(key, []).append({name: column[index] for name, column in columns})
-    return [(key, *index_rows.from_rows(found)) for key, found in by_key.items()]

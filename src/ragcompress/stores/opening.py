@@ -1,18 +1,19 @@
-"""Open a LanceDB table of memories or make an empty one, and say what is wrong with what is there."""
+"""Open a LanceDB table or make an empty one, and say what is wrong with what is there."""
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragcompress.errors import InputError, MissingExtraError, OptionError
-from ragcompress.stores import rows
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from lancedb.db import DBConnection
     from lancedb.table import Table
 
@@ -21,6 +22,10 @@ OBJECT_STORAGE = ("s3", "gs", "az")
 FAILURES = (RuntimeError, OSError, ValueError)
 _RUST_PLACE = re.compile(r", /\S+\.rs:\d+:\d+")
 _TABLE = re.compile(r"[0-9a-zA-Z_][0-9a-zA-Z._-]{0,99}", re.ASCII)
+# A full disk, a file above what a process may write, a used-up quota, and a full disk on Windows.
+_NO_ROOM = re.compile(
+    r"no space left( on device)?|file too large|quota exceeded|not enough space|os error (28|27|122)\b", re.IGNORECASE
+)
 
 
 def check_location(location: object) -> str:
@@ -78,7 +83,7 @@ def local_folder(location: str, table: str) -> Path | None:
     return None if "://" in location else Path(location) / f"{table}.lance"
 
 
-def damaged(location: str, table: str, error: Exception) -> InputError:
+def failed(location: str, table: str, error: Exception) -> InputError:
     """Say that a table cannot be read or written.
 
     Args:
@@ -89,18 +94,27 @@ def damaged(location: str, table: str, error: Exception) -> InputError:
     Returns:
         The error to raise.
     """
+    if found := _NO_ROOM.search(str(error)):
+        return InputError(
+            f"there is no room left at {location} ({found[0]}): this could not be written to the table {table!r}; what "
+            "was committed before is kept.",
+            hint="Free space there, or name another place, and run it again.",
+        )
     return InputError(
         f"the table {table!r} at {location} cannot be used: {_first_line(error)}.",
         hint="If files of it are missing or damaged, delete it: what it held is encoded again.",
     )
 
 
-def open_table(location: str, name: str) -> Table:
+def open_table(location: str, name: str, make_schema: Callable[[], pa.Schema], *, owner: str, kind: str) -> Table:
     """Open a table, or make an empty one.
 
     Args:
         location: checked.
         name: of the table, checked.
+        make_schema: columns and metadata of a new table; called where pyarrow is there.
+        owner: class that asks, for messages.
+        kind: what it makes of the table, for messages.
 
     Returns:
         The table; each read looks for what other processes have committed meanwhile.
@@ -108,32 +122,65 @@ def open_table(location: str, name: str) -> Table:
     Raises:
         MissingExtraError: lancedb is not installed.
         OptionError: the location is a folder of something else, or cannot be written.
-        InputError: the table is damaged, not one of ours, or of a newer version.
+        InputError: the table is damaged, or there is no room for it.
     """
     try:
         import lancedb
     except ImportError as error:
         raise MissingExtraError(
-            f"LanceDBStore needs lancedb, which cannot be imported ({error}).",
-            hint="pip install 'ragcompress[store]'",
+            f"{owner} needs lancedb, which cannot be imported ({error}).", hint="pip install 'ragcompress[store]'"
         ) from error
-    _refuse_folder_of_something_else(location, name)
+    _refuse_folder_of_something_else(location, name, kind)
     try:
         connection = lancedb.connect(location, read_consistency_interval=timedelta(0))
-        exists = name in _table_names(connection)
-        table = None if exists else _create(connection, name)
+        table = None if name in _table_names(connection) else _create(connection, name, make_schema)
     except FAILURES as error:
+        if _NO_ROOM.search(str(error)):
+            raise failed(location, name, error) from error
         raise OptionError(
-            f"no store can be made at {location}: {_first_line(error)}.",
+            f"no {kind} can be made at {location}: {_first_line(error)}.",
             hint="Name a folder that can be written, or an address whose credentials are set.",
         ) from error
-    if table is None:
-        table = _open_existing(connection, location, name)
-    _check_format(table, location, name)
-    return table
+    if table is not None:
+        return table
+    if _was_never_made(location, name):
+        try:
+            return connection.create_table(name, schema=make_schema(), exist_ok=True)
+        except FAILURES as error:
+            # Else another process may have been quicker.
+            if _NO_ROOM.search(str(error)):
+                raise failed(location, name, error) from error
+    return _open(connection, location, name)
 
 
-def _refuse_folder_of_something_else(location: str, name: str) -> None:
+def open_existing(location: str, name: str) -> Table | None:
+    """Open a table where there is one; for a local folder that there is none costs a look at the folder.
+
+    Args:
+        location: checked.
+        name: of the table, checked.
+
+    Returns:
+        The table; None: there is none, or nobody has written its first version yet.
+
+    Raises:
+        InputError: the table is damaged, or the place cannot be read.
+    """
+    import lancedb
+
+    folder = local_folder(location, name)
+    try:
+        if folder is not None and (not folder.is_dir() or _was_never_made(location, name)):
+            return None
+        connection = lancedb.connect(location, read_consistency_interval=timedelta(0))
+        if folder is None and name not in _table_names(connection):
+            return None
+    except FAILURES as error:
+        raise failed(location, name, error) from error
+    return _open(connection, location, name)
+
+
+def _refuse_folder_of_something_else(location: str, name: str, kind: str) -> None:
     folder = local_folder(location, name)
     if folder is None or folder.is_dir() or not folder.parent.is_dir():
         return
@@ -141,52 +188,35 @@ def _refuse_folder_of_something_else(location: str, name: str) -> None:
         inside = sorted(each.name for each in folder.parent.iterdir() if not each.name.startswith("."))
         if inside and not any(each.endswith(".lance") for each in inside):
             raise OptionError(
-                f"{location} is a folder of something else (it holds {inside[0]!r}) and no store.",
+                f"{location} is a folder of something else (it holds {inside[0]!r}) and no {kind}.",
                 hint="Name a folder that is empty or does not exist yet.",
             )
 
 
-def _create(connection: DBConnection, name: str) -> Table | None:
+def _create(connection: DBConnection, name: str, make_schema: Callable[[], pa.Schema]) -> Table | None:
     """Make the table; None: another process was quicker, so that it is there to be opened."""
     try:
-        return connection.create_table(name, schema=rows.schema())
-    except FAILURES:
-        for _ in range(20):
+        return connection.create_table(name, schema=make_schema())
+    except FAILURES as error:
+        # What has failed for want of room leaves a folder, too.
+        for _ in range(0 if _NO_ROOM.search(str(error)) else 20):
             if name in _table_names(connection):
                 return None
             time.sleep(0.05)
         raise
 
 
-def _open_existing(connection: DBConnection, location: str, name: str) -> Table:
+def _was_never_made(location: str, name: str) -> bool:
+    """Whether a process was killed while it made the table: there is a folder without a first version."""
+    folder = local_folder(location, name)
+    return folder is not None and not any((folder / "_versions").glob("*")) and not any((folder / "data").glob("*"))
+
+
+def _open(connection: DBConnection, location: str, name: str) -> Table:
     try:
         return connection.open_table(name)
     except FAILURES as error:
-        # A process that was killed while it made the table leaves a folder without a first version.
-        folder = local_folder(location, name)
-        if folder is not None and not any((folder / "_versions").glob("*")) and not any((folder / "data").glob("*")):
-            with suppress(*FAILURES):
-                return connection.create_table(name, schema=rows.schema(), exist_ok=True)
-        raise damaged(location, name, error) from error
-
-
-def _check_format(table: Table, location: str, name: str) -> None:
-    version = (table.schema.metadata or {}).get(rows.FORMAT_FIELD, b"")
-    if not version.isdigit():
-        raise InputError(
-            f"the table {name!r} at {location} is no store of ragcompress.", hint="Name another table or folder."
-        )
-    if int(version) > rows.FORMAT_VERSION:
-        raise InputError(
-            f"the store at {location} has the format {int(version)}; this version of ragcompress reads formats up to "
-            f"{rows.FORMAT_VERSION}.",
-            hint="pip install --upgrade ragcompress",
-        )
-    if missing := sorted(set(rows.schema().names) - set(table.schema.names)):
-        raise InputError(
-            f"the store at {location} lacks columns: {', '.join(missing)}.",
-            hint="Delete it: what it held is encoded again.",
-        )
+        raise failed(location, name, error) from error
 
 
 def _table_names(connection: DBConnection) -> list[str]:

@@ -15,17 +15,19 @@ from ragcompress.errors import InputError, OptionError
 from ragcompress.latent.memory_rows import chunk_bounds
 from ragcompress.latent.offline import LatentOfflineCompressor
 from ragcompress.memories import MemoryStore
+from ragcompress.searching import SearchingCompressor
 from ragcompress.types import CompressedContext, Document, Memory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ragcompress.backends.clara.reader import ClaraReader
+    from ragcompress.stores.index import Hit
 
 _LICENCE = "apple-amlr (research)"
 
 
-class Clara(LatentOfflineCompressor):
+class Clara(LatentOfflineCompressor, SearchingCompressor):
     """Replaces documents by memory tokens, and finds the ones that answer a question among them.
 
     Attributes:
@@ -145,6 +147,20 @@ class Clara(LatentOfflineCompressor):
             )
         ]
         return self._context(query, documents, memories, segments, order)
+
+    def check_searchable(self) -> None:
+        """Refuse checkpoints without a query reasoner; see ``SearchingCompressor.check_searchable``."""
+        self._require_reasoner("retrieval")
+
+    def context_of(self, query: str, hits: Sequence[Hit]) -> CompressedContext:
+        """Keep all that was found, best first; see ``SearchingCompressor.context_of``."""
+        documents, memories = [hit.document for hit in hits], [hit.memory for hit in hits]
+        segments = [
+            segment
+            for index, hit in enumerate(hits)
+            for segment in self._segments(index, hit.document, hit.memory, hit.scores, hit.key)
+        ]
+        return self._context(query, documents, memories, segments, range(len(hits)))
 
     def reader(self, *, store: MemoryStore | None = None, **options: Any) -> ClaraReader:
         """Build the reader of this checkpoint; see ``Compressor.reader``."""

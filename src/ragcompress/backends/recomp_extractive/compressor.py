@@ -162,6 +162,7 @@ class RecompExtractive(OfflineCompressor):
         """Check options without loading anything; see ``Compressor.check_options``."""
         loading = ("device", "dtype", "revision", "store", *_LOADING)
         rest = {name: value for name, value in options.items() if name not in loading}
+        check_range("batch_tokens", options.get("batch_tokens"), at_least=1, whole=True)
         build_config(RecompExtractiveConfig, rest, defaults={"top_k": DEFAULT_TOP_K}, other_options=loading)
 
     def save_pretrained(self, folder: str | Path) -> None:

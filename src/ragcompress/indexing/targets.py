@@ -1,0 +1,221 @@
+"""Where memories go: a searchable index, which keeps the documents with them, or a store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ragcompress.compressor import OfflineCompressor
+from ragcompress.errors import InputError, InputTypeError, OptionError, SpaceMismatchError
+from ragcompress.memories import MemoryStore, check_memory, known, open_store
+from ragcompress.searching import SearchingCompressor
+from ragcompress.types import Document, Memory
+
+if TYPE_CHECKING:
+    from ragcompress.stores.index import MemoryIndex
+
+Entries = Mapping[str, tuple[Document, Memory]]
+
+
+class Target(Protocol):
+    """What indexing writes to; pickled targets open themselves again in other processes."""
+
+    @property
+    def words(self) -> str:
+        """What and where it is."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether other processes see what is written."""
+
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Which of these keys are there."""
+
+    def stale(self, documents: Mapping[str, Document]) -> list[str]:
+        """Which of these documents, all of them there, have another id or other metadata now."""
+
+    def refresh(self, documents: Mapping[str, Document]) -> dict[str, InputError]:
+        """Write ids and metadata anew, with the vectors that are there; returns what cannot be written, and why."""
+
+    def check(self, key: str, document: Document, memory: Memory) -> None:
+        """Raise what ``write`` would raise for this entry."""
+
+    def write(self, entries: Entries) -> None:
+        """Write documents and memories."""
+
+
+class IndexTarget:
+    """A ``MemoryIndex``."""
+
+    def __init__(self, index: MemoryIndex) -> None:
+        """Take an index that is open.
+
+        Args:
+            index: of the compressor's space.
+        """
+        self.index = index
+
+    @property
+    def words(self) -> str:
+        """What and where it is."""
+        return f"index {self.index.location}"
+
+    @property
+    def lasting(self) -> bool:
+        """Always."""
+        return True
+
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Which of these keys are there."""
+        return self.index.known(list(keys))
+
+    def stale(self, documents: Mapping[str, Document]) -> list[str]:
+        """Which of these documents, all of them there, have another id or other metadata now."""
+        there = self.index.documents(list(documents))
+        return [key for key, document in documents.items() if key in there and _about(document) != _about(there[key])]
+
+    def refresh(self, documents: Mapping[str, Document]) -> dict[str, InputError]:
+        """Write ids and metadata anew, with the vectors that are there; returns what cannot be written, and why."""
+        refused: dict[str, InputError] = {}
+        entries: dict[str, tuple[Document, Memory]] = {}
+        memories = self.index.get(list(documents), space=self.index.space)
+        for (key, document), memory in zip(documents.items(), memories, strict=True):
+            if memory is None:  # another process has deleted it
+                continue
+            try:
+                self.check(key, document, memory)
+            except InputError as error:
+                refused[key] = error
+            else:
+                entries[key] = (document, memory)
+        self.write(entries)
+        return refused
+
+    def check(self, key: str, document: Document, memory: Memory) -> None:
+        """Raise what ``write`` would raise for this entry."""
+        self.index.check(key, document, memory)
+
+    def write(self, entries: Entries) -> None:
+        """Write documents and memories, one commit for each 64 MiB."""
+        self.index.add(entries)
+
+
+class StoreTarget:
+    """A ``MemoryStore``: it keeps no documents, only their memories."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        """Take a store that is open.
+
+        Args:
+            store: any.
+        """
+        self.store = store
+
+    @property
+    def words(self) -> str:
+        """What and where it is."""
+        return f"store {getattr(self.store, 'location', None) or repr(self.store)}"
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is somewhere."""
+        return getattr(self.store, "location", None) is not None
+
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Which of these keys are there."""
+        return known(self.store, list(keys))
+
+    def stale(self, documents: Mapping[str, Document]) -> list[str]:
+        """None: nothing is kept that could be."""
+        return []
+
+    def refresh(self, documents: Mapping[str, Document]) -> dict[str, InputError]:
+        """Nothing is kept that could be old."""
+        return {}
+
+    def check(self, key: str, document: Document, memory: Memory) -> None:
+        """Raise what ``write`` would raise for this entry."""
+        check_memory(key, memory)
+
+    def write(self, entries: Entries) -> None:
+        """Write memories."""
+        self.store.put({key: memory for key, (_, memory) in entries.items()})
+
+
+def open_target(
+    compressor: OfflineCompressor, store: MemoryStore | MemoryIndex | str | Path, dtype: str | None = None
+) -> Target:
+    """Open what is to be written to.
+
+    Args:
+        compressor: whose memories they are.
+        store: a store, an index, an address as of ``open_store``, or a folder. An address becomes an index where the
+            compressor can search, and else a store.
+        dtype: what vectors are stored in, if an address was given; None: as they come.
+
+    Returns:
+        The target.
+
+    Raises:
+        OptionError: there is no such place, or a number format was named for a store that is open.
+        SpaceMismatchError: an index of another checkpoint, rate or number format is there.
+        InputError: what is there cannot be read.
+        MissingExtraError: lancedb is not installed.
+    """
+    if isinstance(store, Path):
+        store = str(store)
+    if not isinstance(store, str):
+        return _opened(compressor, store, dtype)
+    if not store:
+        raise OptionError("the store's address is empty.", hint="E.g. lancedb://FOLDER")
+    if store.startswith("memory://"):
+        return _opened(compressor, open_store(store), dtype)
+    if _can_search(compressor):
+        from ragcompress.searcher import open_index
+
+        return IndexTarget(open_index(compressor, store, dtype=dtype, create=True))
+    from ragcompress.stores.lancedb import LanceDBStore
+
+    return StoreTarget(LanceDBStore(store, dtype=dtype))
+
+
+def _opened(compressor: OfflineCompressor, store: object, dtype: str | None) -> Target:
+    if dtype is not None:
+        raise OptionError(f"dtype={dtype!r} came with a store that is open.", hint="Name it when the store is made.")
+    from ragcompress.stores.index import MemoryIndex
+
+    if isinstance(store, MemoryIndex):
+        if store.space != compressor.memory_space:
+            raise SpaceMismatchError(
+                f"the index at {store.location} holds memories of {store.space!r}; this compressor's are of "
+                f"{compressor.memory_space!r}.",
+                hint="Name another folder.",
+            )
+        store.check_settings(compressor.memory_settings)
+        if not isinstance(compressor, SearchingCompressor):
+            raise OptionError(
+                f"an index is there to be searched, and {compressor.name} cannot do that.",
+                hint="Give an address or a LanceDBStore: it keeps memories for documents that another retriever finds.",
+            )
+        compressor.check_searchable()
+        return IndexTarget(store)
+    if isinstance(store, MemoryStore):
+        return StoreTarget(store)
+    raise InputTypeError(f"store must be a MemoryStore, a MemoryIndex or an address, got {type(store).__name__}.")
+
+
+def _can_search(compressor: OfflineCompressor) -> bool:
+    if not isinstance(compressor, SearchingCompressor):
+        return False
+    try:
+        compressor.check_searchable()
+    except OptionError:
+        return False
+    return True
+
+
+def _about(document: Document) -> tuple[str | None, str]:
+    """What may change without a new vector, as an index writes it."""
+    return document.id, json.dumps(dict(document.metadata), sort_keys=True, default=repr)
