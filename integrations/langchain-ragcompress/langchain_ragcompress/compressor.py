@@ -148,6 +148,18 @@ class RagCompressor(BaseDocumentCompressor):
         Returns:
             A runnable with ``invoke``, ``ainvoke``, ``batch`` and ``abatch``, named ``"ragcompress"`` in traces.
         """
+        return self._runnable(documents_key, query_key)
+
+    def _runnable(
+        self,
+        documents_key: str = "documents",
+        query_key: str = "query",
+        *,
+        limit: int | None = None,
+        ranked: bool = False,
+    ) -> Runnable[dict[str, Any], list[Document]]:
+        """Make the step; ``limit``: how many documents go on, the backend's best if it is asked to rank them."""
+        changes = {"top_k": limit} if ranked else None
 
         def read(inputs: dict[str, Any]) -> tuple[list[Document], str]:
             if not isinstance(inputs, dict) or documents_key not in inputs or query_key not in inputs:
@@ -161,8 +173,8 @@ class RagCompressor(BaseDocumentCompressor):
         def compress(inputs: dict[str, Any], config: RunnableConfig) -> list[Document]:
             documents, query = read(inputs)
             carried, converted = self._read(documents)
-            outcome = self._adapter.compress(query, converted)
-            result = self._written(outcome, documents, carried)
+            outcome = self._adapter.compress(query, converted, changes)
+            result = self._written(outcome, documents, carried, limit, ranked)
             event = summary(outcome, self.backend, len(documents), len(result))
             dispatch_custom_event(RUN_NAME, event, config=config)
             return result
@@ -170,8 +182,8 @@ class RagCompressor(BaseDocumentCompressor):
         async def acompress(inputs: dict[str, Any], config: RunnableConfig) -> list[Document]:
             documents, query = read(inputs)
             carried, converted = self._read(documents)
-            outcome = await self._adapter.acompress(query, converted)
-            result = self._written(outcome, documents, carried)
+            outcome = await self._adapter.acompress(query, converted, changes)
+            result = self._written(outcome, documents, carried, limit, ranked)
             event = summary(outcome, self.backend, len(documents), len(result))
             await adispatch_custom_event(RUN_NAME, event, config=config)
             return result
@@ -238,12 +250,22 @@ class RagCompressor(BaseDocumentCompressor):
         converted = to_core(documents, self.title_key)
         return carried, [document for index, document in enumerate(converted) if index not in carried]
 
-    def _written(self, outcome: rc.Outcome, documents: Sequence[Document], carried: set[int]) -> list[Document]:
+    def _written(
+        self,
+        outcome: rc.Outcome,
+        documents: Sequence[Document],
+        carried: set[int],
+        limit: int | None,
+        ranked: bool,
+    ) -> list[Document]:
         return from_outcome(
             outcome,
             documents,
             carried,
             backend=self.backend,
-            replace_score=self.replace_score,
+            # The order of the documents must be that of their scores.
+            replace_score=self.replace_score or ranked,
             keep_original=self.keep_original,
+            keep_blank=not ranked,
+            limit=limit,
         )

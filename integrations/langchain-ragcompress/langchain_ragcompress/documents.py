@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from langchain_core.documents import Document
@@ -42,6 +43,32 @@ def to_core(documents: Sequence[Document], title_key: str) -> list[rc.Document]:
     return converted
 
 
+def for_index(documents: Sequence[Document], title_key: str) -> list[rc.Document]:
+    """Convert documents that are to be found again, with everything that they carry.
+
+    Args:
+        documents: any number.
+        title_key: where in the metadata a title may be; it stays there as well, where filters look for it.
+
+    Returns:
+        As many documents of the core; they share nothing with those given.
+
+    Raises:
+        InputTypeError: something else is among them.
+        InputError: one holds handles, which cannot be encoded.
+    """
+    converted = to_core(documents, title_key)
+    if carried := carried_along(documents):
+        raise rc.InputError(
+            f"documents[{min(carried)}] holds handles that a compressor wrote in the place of its text.",
+            hint="Add the documents as they were before they were compressed.",
+        )
+    return [
+        replace(document, metadata=rc.copied_metadata(given.metadata))
+        for document, given in zip(converted, documents, strict=True)
+    ]
+
+
 def carried_along(documents: Sequence[Document]) -> set[int]:
     """Find documents that an earlier compressor of ours has turned into handles.
 
@@ -66,6 +93,8 @@ def from_outcome(
     backend: str,
     replace_score: bool,
     keep_original: bool,
+    keep_blank: bool = True,
+    limit: int | None = None,
 ) -> list[Document]:
     """Write a result as documents; the given ones stay as they are.
 
@@ -76,10 +105,12 @@ def from_outcome(
         backend: name of the compressor.
         replace_score: whether the compressor's score replaces one that is already there.
         keep_original: whether the original text goes into the metadata.
+        keep_blank: whether documents without text go on; among the best there is no place for them.
+        limit: how many documents there are at most, the first ones; None: all.
 
     Returns:
-        What was kept, in the order of the result. A document without text stays at its place. All of them, if nothing
-        was compressed.
+        What was kept, in the order of the result. A document without text that goes on stays at its place. All of
+        them, if nothing was compressed.
     """
     given = [index for index in range(len(documents)) if index not in carried]
 
@@ -101,7 +132,7 @@ def from_outcome(
         return [
             _copied(document) if index in carried else copied(index, None, note)
             for index, document in enumerate(documents)
-        ]
+        ][:limit]
     result: list[_Written] = []
     covered: set[int] = set()
     for part in context.by_document():
@@ -118,9 +149,34 @@ def from_outcome(
         if index in carried:
             text = rc.without_question(document.page_content)
             _insert(result, _Written(index, _copied(document, text), [text]))
-        elif index not in covered and not document.page_content.strip():
+        elif keep_blank and index not in covered and not document.page_content.strip():
             _insert(result, _Written(index, copied(index, None, no_text), []))
-    return _with_question(context.query, result)
+    # What is cut off must not be missed by the reader, so the question is attached last.
+    return _with_question(context.query, result[:limit])
+
+
+def from_index(context: rc.CompressedContext, *, backend: str, title_key: str, keep_original: bool) -> list[Document]:
+    """Write what was found in an index as documents.
+
+    Args:
+        context: of a search.
+        backend: name of the compressor.
+        title_key: where in the metadata titles go.
+        keep_original: whether the original text goes into the metadata.
+
+    Returns:
+        The documents, best first.
+    """
+    documents = []
+    for found in context.documents:
+        metadata = dict(found.metadata)
+        if found.title is not None:
+            metadata[title_key] = found.title
+        documents.append(Document(found.text, id=found.id, metadata=metadata))
+    # A score that a document had when it was added says nothing about this question.
+    return from_outcome(
+        rc.Outcome(context), documents, backend=backend, replace_score=True, keep_original=keep_original
+    )
 
 
 class _Written(NamedTuple):

@@ -139,16 +139,21 @@ def test_unknown_option_is_refused_closest_first(store):
         RagCompressor(topk=2).compress_documents(store.similarity_search(QUERY), QUERY)
 
 
-def test_readme(minilm, tiny_checkpoint):
+def test_readme(minilm, tiny_checkpoint, tmp_path):
+    pytest.importorskip("lancedb")
     readme = Path(__file__).parents[2] / "README.md"
     blocks = readme.read_text(encoding="utf-8").split("```python\n")[1:]
     names = {}
     for block in blocks:
-        # The published model has seven billion parameters.
+        # The published models have seven billion parameters.
         code = block.split("```")[0].replace("naver/oscar-mistral-7B", str(tiny_checkpoint("oscar")))
+        code = code.replace("apple/CLaRa-7B-E2E/compression-16", str(tiny_checkpoint("clara")))
+        code = code.replace("lancedb://corpus", f"lancedb://{tmp_path}/corpus")
         if "await " in code:
             code = "async def main():\n" + "".join(f"    {line}\n" for line in code.splitlines())
             code += "import asyncio\nasyncio.run(main())\n"
         exec(compile(code, str(readme), "exec"), names)
     assert names["documents"][0].page_content == "The bridge was built in 1357."
     assert names["answer"].response_metadata["prompt_mode"] == "native"
+    assert names["answer"].response_metadata["model_name"] == str(tiny_checkpoint("clara"))
+    assert [type(document.metadata["relevance_score"]) for document in names["best"]] == [float, float]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from llama_index.postprocessor.ragcompress.config import OnError, RagCompressCom
 from llama_index.postprocessor.ragcompress.events import CompressionEndEvent, CompressionStartEvent, dispatcher
 from llama_index.postprocessor.ragcompress.nodes import Assembly
 
-from ragcompress import Compressor, Outcome
+from ragcompress import Compressor, Document, Outcome
 
 
 class RagCompressPostprocessor(RagCompressComponent, BaseNodePostprocessor):
@@ -97,30 +97,52 @@ class RagCompressPostprocessor(RagCompressComponent, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         """Compress."""
-        assembly, query = self._begin(nodes, query_bundle)
-        return self._end(assembly, query, self._adapter.compress(query, assembly.documents))
+        return self._compress(nodes, query_bundle)
 
     @dispatcher.span
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         """Compress off the event loop."""
-        assembly, query = self._begin(nodes, query_bundle)
-        return self._end(assembly, query, await self._adapter.acompress(query, assembly.documents))
+        return await self._acompress(nodes, query_bundle)
 
-    def _begin(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> tuple[Assembly, str | None]:
+    def _compress(
+        self,
+        nodes: Sequence[NodeWithScore],
+        query_bundle: QueryBundle | None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> list[NodeWithScore]:
+        """Compress, with other options of the backend for this call if ``changes`` names some."""
+        assembly, query = self._begin(nodes, query_bundle)
+        return self._end(assembly, query, self._adapter.compress(query, assembly.documents, changes))
+
+    async def _acompress(
+        self,
+        nodes: Sequence[NodeWithScore],
+        query_bundle: QueryBundle | None,
+        changes: Mapping[str, Any] | None = None,
+    ) -> list[NodeWithScore]:
+        """Do the same off the event loop."""
+        assembly, query = self._begin(nodes, query_bundle)
+        return self._end(assembly, query, await self._adapter.acompress(query, assembly.documents, changes))
+
+    def _begin(self, nodes: Sequence[NodeWithScore], query_bundle: QueryBundle | None) -> tuple[Assembly, str | None]:
         query = query_bundle.query_str if query_bundle is not None else None
         nodes = list(nodes)
-        assembly = Assembly(
+        assembly = self._assembly(nodes)
+        node_ids = [item.node.node_id for item in nodes]
+        dispatcher.event(CompressionStartEvent(backend=self.backend, query=query, node_ids=node_ids))
+        return assembly, query
+
+    def _assembly(self, nodes: Sequence[NodeWithScore], documents: Sequence[Document] | None = None) -> Assembly:
+        return Assembly(
             nodes,
             backend=self.backend,
             title_key=self.title_key,
             replace_score=self.replace_score,
             keep_original=self.keep_original,
+            documents=documents,
         )
-        node_ids = [item.node.node_id for item in nodes]
-        dispatcher.event(CompressionStartEvent(backend=self.backend, query=query, node_ids=node_ids))
-        return assembly, query
 
     def _end(self, assembly: Assembly, query: str | None, outcome: Outcome) -> list[NodeWithScore]:
         built = assembly.build(outcome, query)

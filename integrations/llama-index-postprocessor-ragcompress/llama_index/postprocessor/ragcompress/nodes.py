@@ -61,11 +61,34 @@ def is_compressed(node: BaseNode) -> bool:
     return carries_handles(node.get_content(MetadataMode.NONE), node.metadata)
 
 
+def harmless(node: BaseNode) -> BaseNode:
+    """Copy a node without the handles that somebody wrote into its text or metadata.
+
+    Args:
+        node: of any kind.
+
+    Returns:
+        A new one that may stand in a prompt.
+    """
+    copied = _copied(node)
+    text = copied.get_content(MetadataMode.NONE)
+    if neutralise(text) != text:
+        _set_text(copied, neutralise(text))
+    return copied
+
+
 class Assembly:
     """Builds the nodes that go out from those that came in and what a compressor made of them."""
 
     def __init__(
-        self, nodes: Sequence[NodeWithScore], *, backend: str, title_key: str, replace_score: bool, keep_original: bool
+        self,
+        nodes: Sequence[NodeWithScore],
+        *,
+        backend: str,
+        title_key: str,
+        replace_score: bool,
+        keep_original: bool,
+        documents: Sequence[Document] | None = None,
     ) -> None:
         """Read the nodes.
 
@@ -75,6 +98,7 @@ class Assembly:
             title_key: metadata key of the title.
             replace_score: put the compressor's score in the place of the retriever's.
             keep_original: keep the text that came in, in the metadata.
+            documents: what the compressor has read of the nodes, one each; None: read here what there is to compress.
         """
         for place, item in enumerate(nodes):
             if not isinstance(item, NodeWithScore):
@@ -82,7 +106,8 @@ class Assembly:
                     f"nodes[{place}] is {type(item).__name__}; expected a NodeWithScore.",
                     hint="Wrap it: NodeWithScore(node=node).",
                 )
-        read = [(place, to_document(item.node, title_key)) for place, item in enumerate(nodes)]
+        found = documents if documents is not None else [to_document(item.node, title_key) for item in nodes]
+        read = list(enumerate(found))
         self.nodes = nodes
         self.documents = [document for _, document in read if document is not None]
         self._places = [place for place, document in read if document is not None]
@@ -150,12 +175,11 @@ class Assembly:
         return neutralise(f"{document.title}\n{document.text}") if document.title else document.text
 
     def _passed(self, item: NodeWithScore, outcome: Outcome) -> NodeWithScore:
-        node = _copied(item.node)
         # The note of an earlier compressor says that its handles are genuine.
-        if not is_compressed(item.node):
-            text = node.get_content(MetadataMode.NONE)
-            if neutralise(text) != text:  # a handle that somebody wrote into a document
-                _set_text(node, neutralise(text))
+        if is_compressed(item.node):
+            node = _copied(item.node)
+        else:
+            node = harmless(item.node)
             _annotate(node, NOTE_KEY, note(outcome, None, self._backend))
         return item.model_copy(update={"node": node, "score": _plain(item.score)})
 
