@@ -11,7 +11,10 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 EXPERIMENTS = sorted((BENCHMARKS / "experiments").glob("*.json"))
 RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
-NAMES = ("run", "tables", "measures", "measures.metrics", "measures.timing", "measures.common", "measures.quality")
+NAMES = (
+    "run", "tables", "cells", "corpus_tables", "measures", "measures.metrics", "measures.timing", "measures.common",
+    "measures.quality", "measures.synthetic", "measures.index_search",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +209,59 @@ def test_numbers_are_written_plainly(bench):
     tables = bench["tables"]
     assert [tables.number(value) for value in (0.0812, 7.5, 123.4, 98765.0)] == ["0.0812", "7.5", "123", "98765"]
     assert [tables.share(value) for value in (0.5, 1.0, -0.05)] == [".500", "1.000", "-.050"]
+
+
+def test_ratios_are_written_with_their_interval_or_their_rounds(bench):
+    cell = bench["cells"].ratio_cell
+    assert cell({"value": 1.234, "interval": [1.2, 1.3], "rounds": [5.0]}) == "1.23 [1.20, 1.30] x"
+    assert cell({"value": 1.234, "rounds": [1.31, 1.19]}) == "1.23 (rounds: 1.19 to 1.31) x"
+
+
+def test_passages_come_once_from_several_files(bench, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAGCOMPRESS_DATA", str(tmp_path))
+    docs = [{"title": "A", "text": "one"}, {"title": "B", "text": "one"}, {"title": "A", "text": "one"}]
+    (tmp_path / "x.jsonl").write_text(json.dumps({"question": "?", "docs": docs}))
+    (tmp_path / "y.jsonl").write_text(json.dumps({"question": "?", "docs": [*docs, {"title": "C", "text": "two"}]}))
+    common = bench["measures.common"]
+    assert [each.title for each in common.read_passages(["x", "y"])] == ["A", "B", "C"]
+    assert len(common.read_passages(["x", "missing"], 2)) == 2
+    with pytest.raises(common.MissingError, match="3 different passages; asked for: 4"):
+        common.read_passages(["x", "y"], 4)
+
+
+def test_synthetic_memories_are_the_same_again_and_questions_are_like_their_sources(bench):
+    import torch
+
+    search, synthetic = bench["measures.index_search"], bench["measures.synthetic"]
+    source = synthetic.Synthetic(2, 64, likeness=0.9)
+    block = source.documents(1)
+    assert torch.equal(block, synthetic.Synthetic(2, 64, likeness=0.9).documents(1))
+    assert not torch.equal(block, source.documents(0))
+    assert (block.shape, block.dtype) == ((synthetic.BLOCK, 2, 64), torch.bfloat16)
+    truth = search.Truth(list(source.questions(20)), 10)
+    truth.add(source.documents(0))
+    truth.add(block)
+    assert sum(place in best for place, best in enumerate(truth.best())) >= 15
+    cosines = truth.cosines()
+    assert cosines["of a question and its source"] > cosines["of any two"] + 0.2
+
+
+def test_what_many_documents_cost(bench):
+    search, tables = bench["measures.index_search"], bench["corpus_tables"]
+    parts = search.computed_bytes(2, 4096, 904.0)
+    assert parts == {"bfloat16": 16384, "int8": 8704, "short": 2048, "short, indexed": 2048, "text": 904.0}
+    stored = search.computed_bytes(8, 4096, None)
+    assert (stored["short"], stored["text"]) == (0, 0.0)
+    costs = [
+        {"name": "A", "slots": 2, "width": 4096, "bytes": parts},
+        {"name": "B", "slots": 8, "width": 4096, "bytes": stored},
+    ]
+    lines = tables.cost_table({"results": {"costs": costs}}).splitlines()
+    assert lines[2].endswith("| 4,096 | 904 | 21.4 GB | 13.7 GB | 21.4 TB | 13.7 TB |")
+    assert lines[3].endswith("| none: a store | none: a store | 65.5 GB | 34.8 GB | 65.5 TB | 34.8 TB |")
+
+
+def test_a_limit_makes_corpora_smaller(bench):
+    _, options = bench["run"].read_experiment(BENCHMARKS / "experiments" / "index-search.json")
+    assert bench["run"].limited(options, 3).corpora == (1000, 3000)
+    assert bench["run"].limited(options, None) is options

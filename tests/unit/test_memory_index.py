@@ -392,6 +392,26 @@ def test_documents_are_fetched_without_their_vectors(tmp_path, monkeypatch):
     assert index.documents([]) == {}
 
 
+def test_keys_are_found_by_ids_and_metadata(tmp_path):
+    index = MemoryIndex(tmp_path, space=SPACE)
+    for i, vectors in enumerate(random(6)):
+        index.add(
+            {f"k{i}": entry(vectors, f"t{i}", id=None if i == 5 else f"id '{i // 2}' \ud800", metadata={"n": i % 2})}
+        )
+    index.add({"none": (rc.Document("", id="blank", metadata={"n": 0}), memory(torch.zeros(0, 4)))})
+    assert index.keys(ids=["id '1' \ud800", "nobody"]) == ["k2", "k3"]
+    assert index.keys(where={"n": 0}) == ["k0", "k2", "k4", "none"]
+    assert index.keys(ids=["id '1' \ud800"], where={"n": 1}) == ["k3"]
+    assert index.keys(ids=[]) == []
+    assert len(index.keys()) == 7
+    index.delete(index.keys(ids=["id '0' \ud800"]))
+    assert index.keys() == ["k2", "k3", "k4", "k5", "none"]
+    with pytest.raises(rc.InputTypeError, match="list of ids"):
+        index.keys(ids="id 1")
+    with pytest.raises(rc.InputTypeError, match="where"):
+        index.keys(where=["n"])
+
+
 def test_known_keys(tmp_path):
     index, vectors = filled(tmp_path)
     index.add({"long": entry(torch.cat([vectors[0]] * 3), n_chunks=3)})

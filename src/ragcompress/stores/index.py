@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragcompress.errors import OptionError
+from ragcompress.errors import InputTypeError, OptionError
 from ragcompress.options import check_range
 from ragcompress.stores import index_checks, index_entries, index_reading, index_rows, ranking, rows
 from ragcompress.stores.hits import Hit, hit_of
@@ -229,9 +229,25 @@ class MemoryIndex:
         """
         return self._table.known(keys)
 
-    def keys(self) -> list[str]:
-        """All keys, sorted."""
-        return sorted(self._table.keys("chunk = 0"))
+    def keys(self, *, ids: Iterable[str] | None = None, where: Mapping[str, object] | None = None) -> list[str]:
+        """Keys, e.g. of documents that are to be deleted because their text has changed.
+
+        Args:
+            ids: of the documents; None: any.
+            where: metadata that they must have, by name, equal values.
+
+        Returns:
+            Sorted.
+
+        Raises:
+            InputTypeError: ``ids`` is a single string, or ``where`` is no mapping of names.
+            InputError: the table cannot be read.
+        """
+        if isinstance(ids, str):
+            raise InputTypeError(f"ids is a single string, {ids!r}; expected a list of ids.", hint="Put it in a list.")
+        return sorted(
+            index_reading.find_keys(self._table, None if ids is None else set(ids), index_rows.where_tags(where))
+        )
 
     def __contains__(self, key: object) -> bool:
         """Whether a document is kept under a key."""

@@ -54,6 +54,28 @@ def read_memories(table: LanceTable, keys: Sequence[str]) -> dict[str, Memory]:
     return {key: index_rows.read_memory(rows) for part in found for key, rows in _by_key(part)}
 
 
+def find_keys(table: LanceTable, ids: set[str] | None, tags: Sequence[str]) -> set[str]:
+    """Look documents up by what they carry: a scan of one small column.
+
+    Args:
+        table: of the index.
+        ids: of the documents; None: any.
+        tags: that they must have.
+
+    Returns:
+        Their keys.
+
+    Raises:
+        InputError: the table cannot be read.
+    """
+    condition = " AND ".join(["chunk = 0", *index_rows.tagged(tags)])
+    if ids is None:
+        return table.keys(condition)
+    found = table.reading(lambda: table.table.search().where(condition).select(["key", "id"]).to_arrow())
+    wanted = {each.encode("utf-8", "surrogatepass") for each in ids}
+    return {key for key, own in zip(found["key"].to_pylist(), found["id"].to_pylist(), strict=True) if own in wanted}
+
+
 def read_documents(table: LanceTable, keys: Sequence[str]) -> dict[str, Document]:
     """Fetch documents alone: no vector is read.
 

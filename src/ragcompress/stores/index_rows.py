@@ -239,7 +239,19 @@ def condition(tags: Iterable[str]) -> str:
     Returns:
         SQL.
     """
-    return " AND ".join(["n_vectors > 0", *(f"array_has(tags, '{each}')" for each in tags)])
+    return " AND ".join(["n_vectors > 0", *tagged(tags)])
+
+
+def tagged(tags: Iterable[str]) -> list[str]:
+    """Write filters for rows that have tags.
+
+    Args:
+        tags: hexadecimal digits.
+
+    Returns:
+        SQL, one condition a tag.
+    """
+    return [f"array_has(tags, '{each}')" for each in tags]
 
 
 def _document_tags(key: str, document: Document) -> list[str]:
