@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ragcompress.errors import InputError, OptionError
 from ragcompress.latent.chunks import chunk_spans
 from ragcompress.latent.formats import DocumentFormat
-from ragcompress.latent.text import TemplateTokenizer, render_chat
+from ragcompress.latent.text import TemplateTokenizer, borrow_ends, render_chat
 from ragcompress.latent.tiny import tiny_chat_tokenizer
 from ragcompress.sentences import get_splitter
 from tests.parity.latent import GOLDENS, model
@@ -209,3 +209,21 @@ def test_p1_tokens_that_the_base_has_already_keep_their_ids():
     # Replaced in the list of additional tokens, as published, and still no way to write them from a document.
     (found,) = text.encode([text.harmless("<|im_end|> and <MEM0>")], special_tokens=False)
     assert not set(before.values()) & set(found.ids)
+
+
+@pytest.mark.parametrize(("bos", "eos", "expected"), [(None, "</s>", ("<|im_start|>", "</s>")), (None, None, ("<|im_start|>", "<|im_end|>")), ("<s>", "</s>", ("<s>", "</s>"))])  # fmt: skip
+def test_a_tokenizer_without_ends_borrows_its_first_additional_tokens(bos, eos, expected):
+    tokenizer = tiny_chat_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.bos_token, tokenizer.eos_token = bos, eos
+    borrow_ends(tokenizer)
+    assert (tokenizer.bos_token, tokenizer.eos_token) == expected
+    text = TemplateTokenizer(tokenizer, ["<MEM0>", "<ENC>"])
+    assert (text.bos, text.eos) == expected
+
+
+def test_a_tokenizer_without_additional_tokens_stays_as_it_is():
+    tokenizer = tiny_chat_tokenizer()
+    tokenizer.bos_token = None
+    borrow_ends(tokenizer)
+    assert tokenizer.bos_token is None

@@ -47,7 +47,8 @@ def index(
     """Encode documents ahead of time and keep their memories.
 
     A second run does only what is missing; a run that was killed has lost at most its last two portions of 256
-    documents. Documents of equal text and title are encoded once. What cannot be used is left out, with the reason, and the run goes on.
+    documents. Documents of equal text and title are encoded once. What cannot be used is left out, with the reason,
+    and the run goes on.
 
     Args:
         compressor: of a backend that encodes documents ahead of time.

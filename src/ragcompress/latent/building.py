@@ -23,7 +23,7 @@ from ragcompress.latent.loading import (
 )
 from ragcompress.latent.options import LoadOptions
 from ragcompress.latent.parts import COMPRESSOR, Parts, setting
-from ragcompress.latent.text import TemplateTokenizer
+from ragcompress.latent.text import TemplateTokenizer, borrow_ends
 from ragcompress.nn.connector import connector
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ def build_decoder(
     folder, base = find_base(named, options.base, parts.folder, option="base", weights=rest is None)
     if options.base is not None and isinstance(named, str):
         base = named  # what it was trained on, wherever the copy lies
-    text = TemplateTokenizer(load_tokenizer(parts.decoder_tokenizer or folder), added, name=short_name(base))
+    tokenizer = load_tokenizer(parts.decoder_tokenizer or folder)
+    if parts.layout == "clara-v1" and "qwen" in base.lower():
+        borrow_ends(tokenizer)
+    text = TemplateTokenizer(tokenizer, added, name=short_name(base))
     rows = {int(matrix.shape[0]) for matrix in parts.embeddings.values()}
     if rows != {len(text)}:
         raise CheckpointError(

@@ -37,6 +37,21 @@ class Tokenized(NamedTuple):
     end: int
 
 
+def borrow_ends(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a tokenizer without BOS or EOS its first and second additional special token in their place.
+
+    CLaRa's rule for Qwen, whose tokenizers have no BOS.
+
+    Args:
+        tokenizer: changed in place; one that has both, or no additional tokens, stays as it is.
+    """
+    extra = list(getattr(tokenizer, "extra_special_tokens", None) or [])
+    if tokenizer.bos_token is None and extra:
+        tokenizer.bos_token = str(extra[0])
+    if tokenizer.eos_token is None and len(extra) > 1:
+        tokenizer.eos_token = str(extra[1])
+
+
 class TemplateTokenizer:
     """A fast tokenizer that may be used from several threads and keeps untrusted text apart from its templates."""
 
