@@ -67,13 +67,16 @@ def limited(options: Any, limit: int | None) -> Any:  # noqa: ANN401 (the benchm
         return options
     changes: dict[str, Any] = {}
     for name, most in (("questions", limit), ("singles", limit), ("rounds", 2), ("distinct", limit),
-                       ("documents", 100 * limit), ("sized", 100)):  # fmt: skip
+                       ("documents", 100 * limit), ("sized", 100), ("encoded", 10 * limit),
+                       ("timed", limit)):  # fmt: skip
         if hasattr(options, name):
             given = getattr(options, name)
             changes[name] = most if given is None else min(given, most)
     for name, most in (("per_prompt", 1), ("batches", 0)):
         if hasattr(options, name):
             changes[name] = getattr(options, name)[:most]
+    if hasattr(options, "corpora"):
+        changes["corpora"] = tuple(dict.fromkeys(min(each, 1000 * limit) for each in options.corpora))
     for name in ("queries", "stored_queries"):
         if hasattr(options, name):
             changes[name] = (limit, 2 * limit)
@@ -97,9 +100,11 @@ def run(path: Path, limit: int | None) -> dict[str, Any]:
     options = limited(options, limit)
     environment = common.environment()
     dataset = getattr(options, "dataset", None)
-    data = None
+    data: Any = None
     if dataset is not None:
-        data = {"name": dataset, "sha256": common.sha256(common.data_file(dataset))}
+        data = read_from(dataset)
+    elif hasattr(options, "datasets"):
+        data = [read_from(each) for each in options.datasets]
     begin = time.perf_counter()
     results = find(benchmark).run(options)
     environment["load_average_after"] = [round(value, 2) for value in os.getloadavg()]
@@ -111,6 +116,21 @@ def run(path: Path, limit: int | None) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - begin),
         "results": common.rounded(results),
     }
+
+
+def read_from(dataset: str) -> dict[str, str]:
+    """Say which data are read.
+
+    Args:
+        dataset: name of the data file without ``.jsonl``.
+
+    Returns:
+        Its name and hash.
+
+    Raises:
+        MissingError: it is not there.
+    """
+    return {"name": dataset, "sha256": common.sha256(common.data_file(dataset))}
 
 
 def main(arguments: list[str] | None = None) -> int:

