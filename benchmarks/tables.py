@@ -1,4 +1,4 @@
-"""Write the tables of results into benchmarks/README.md and the root README.md, between markers.
+"""Write the tables of results into benchmarks/README.md, README.md and docs/corpora.md, between markers.
 
 python benchmarks/tables.py
 """
@@ -556,7 +556,12 @@ def pages(results: Results) -> dict[Path, str]:
     Returns:
         Paths and Markdown.
     """
-    return {HERE / "README.md": full(results), HERE.parent / "README.md": summary(results)}
+    costs = [corpus_tables.cost_table(each) for each in results.values() if each["benchmark"] == "index_search"]
+    return {
+        HERE / "README.md": full(results),
+        HERE.parent / "README.md": summary(results),
+        HERE.parent / "docs" / "corpora.md": "\n\n".join(costs[:1]),
+    }
 
 
 def main() -> int:
