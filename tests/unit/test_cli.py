@@ -302,7 +302,7 @@ def test_backends_as_table_json_and_markdown(call, monkeypatch):
     ("error", "code"),
     [
         (InputError("x"), 2), (OptionError("x"), 2), (UnknownBackendError("x"), 2), (CheckpointError("x"), 3),
-        (MissingExtraError("x"), 3), (SpaceMismatchError("x"), 1), (RagCompressError("x"), 1),
+        (MissingExtraError("x"), 3), (SpaceMismatchError("x"), 2), (RagCompressError("x"), 1),
     ],
 )  # fmt: skip
 def test_exit_codes(error, code):

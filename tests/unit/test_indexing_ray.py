@@ -42,7 +42,7 @@ def contents(place):
 
 documents.append(rc.Document("fine, but for its metadata", id="bad", metadata={"n": float("nan")}))
 local = rc.index(clara, documents, f"{folder}/local")
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 
 # The same, bit for bit; what is there already is not done again.
 rc.index(clara, documents[:32], f"{folder}/ray")
@@ -61,8 +61,8 @@ print("same contents", flush=True)
 killed = []
 def kill(summary):
     if not killed and summary.n_added >= 32:
-        for process in psutil.process_iter(["name", "cmdline"]):
-            if (process.info["cmdline"] or [""])[0].startswith("ray::MapWorker"):
+        for process in psutil.Process().children(recursive=True):
+            if (process.cmdline() or [""])[0].startswith("ray::MapWorker"):
                 process.send_signal(signal.SIGKILL)
                 killed.append(process.pid)
                 break
