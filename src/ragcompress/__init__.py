@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from ragcompress.types import Memory as Memory
     from ragcompress.types import MemorySegment as MemorySegment
     from ragcompress.types import Source as Source
+    from ragcompress.types import Stage as Stage
     from ragcompress.types import TextSegment as TextSegment
     from ragcompress.types import copied_metadata as copied_metadata
     from ragcompress.types import neutralise as neutralise
@@ -123,6 +124,7 @@ _EXPORTS = {
         "Memory",
         "MemorySegment",
         "Source",
+        "Stage",
         "TextSegment",
         "copied_metadata",
         "neutralise",

@@ -362,15 +362,21 @@ class OfflineCompressor(Compressor):
         keys, memories = self._recall([document for each in documents for document in each])
         encoded = time.perf_counter()
         by_place = iter(keys)
-        contexts = self.select_batch(
-            queries, documents, [[memories[next(by_place)] for _ in each] for each in documents]
-        )
+        by_query = [[memories[next(by_place)] for _ in each] for each in documents]
+        contexts = self.select_batch(queries, documents, by_query)
         # Steps are shared by the queries of a batch; each context says its share.
         timings = {
             "encode_ms": (encoded - begin) * 1000 / len(queries),
             "select_ms": (time.perf_counter() - encoded) * 1000 / len(queries),
         }
-        return [replace(context, timings=timings) for context in contexts]
+        return [
+            replace(
+                context,
+                timings=timings,
+                truncated_documents=tuple(index for index, memory in enumerate(own) if memory.truncated),
+            )
+            for context, own in zip(contexts, by_query, strict=True)
+        ]
 
 
 def query_groups(documents: Sequence[Sequence[Document]], most: int = _MAX_DOCUMENTS_AT_ONCE) -> Iterator[list[int]]:

@@ -273,6 +273,25 @@ class CompressedDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """What one compressor of a pipeline did.
+
+    Attributes:
+        name: of the compressor.
+        n_tokens: length of what it was given, in the tokens of ``counter``.
+        n_slots: length of what it gave: tokens of its text plus memory slots.
+        counter: name of its token counter.
+        timings: milliseconds by step; not compared.
+    """
+
+    name: str
+    n_tokens: int
+    n_slots: int
+    counter: str = ""
+    timings: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class CompressedContext:
     """What a compressor returns for one query.
 
@@ -288,6 +307,8 @@ class CompressedContext:
         counter: name of the token counter behind ``n_tokens`` and ``n_slots``.
         document_tokens: ``n_tokens`` by document; empty if the backend does not say.
         layout: how ``text`` is written.
+        truncated_documents: the documents of which a part was not read; empty if the backend does not say.
+        stages: what each stage of a pipeline did; empty for a single compressor.
     """
 
     query: str
@@ -301,6 +322,8 @@ class CompressedContext:
     counter: str = ""
     document_tokens: tuple[int, ...] = ()
     layout: Layout = Layout()
+    truncated_documents: tuple[int, ...] = ()
+    stages: tuple[Stage, ...] = ()
 
     @property
     def text(self) -> str:
@@ -377,6 +400,8 @@ def _separator(documents: tuple[Document, ...], before: Segment, after: Segment,
     """What stands between two neighbouring segments."""
     left = before.sources[-1] if before.sources else None
     right = after.sources[0] if after.sources else None
+    if before.sources == after.sources and len(before.sources) > 1:  # sentences of one summary of several documents
+        return " " if layout.segment_separator is None else layout.segment_separator
     if left is None or right is None or left.document != right.document:
         return layout.document_separator
     if layout.segment_separator is not None:
