@@ -48,7 +48,7 @@ class Hashing(rc.SearchingCompressor):
         if "overflow" in document.text:
             vectors[0, 0] = float("inf")
         span = ((0, len(document.text)),) * 2
-        return rc.Memory(vectors, len(document.text.split()), self.memory_space, span)
+        return rc.Memory(vectors, len(document.text.split()), self.memory_space, span, "too long" in document.text)
 
     def encode_queries(self, queries):
         return [hashed(query) for query in queries]

@@ -16,7 +16,7 @@ import ragcompress as rc
 from ragcompress.backends.clara import Clara
 from ragcompress.indexing import local, windows
 from ragcompress.indexing.targets import IndexTarget, StoreTarget, open_target
-from ragcompress.indexing.windows import Record
+from ragcompress.indexing.windows import Record, Skipped
 from ragcompress.latent.tiny import tiny_clara
 from ragcompress.testing import tiny
 
@@ -231,17 +231,95 @@ def test_new_metadata_that_cannot_be_kept_leaves_the_old(tmp_path):
     assert sorted(each.metadata["n"] for each in contents(tmp_path / "index")[0].values()) == [0, 1, 2]
 
 
-def test_a_corpus_of_which_nothing_can_be_used_ends_the_run_early(tmp_path):
+def test_a_good_document_is_no_duplicate_of_a_rejected_one(tmp_path):
+    bad = rc.Document("equal", id="bad", metadata={"day": object()})
+    documents = [bad, *corpus(20), rc.Document("equal", id="good"), rc.Document("equal", id="late")]
+    summary = rc.index(Hashing(), documents, tmp_path / "index")
+    assert [each.place for each in summary.rejected] == ["bad"]
+    assert (summary.n_added, summary.n_duplicates) == (21, 1)
+    assert "good" in {each.id for each in contents(tmp_path / "index")[0].values()}
+
+
+@pytest.mark.parametrize(
+    "metadata", [{1: "x", "a": "y"}, {"a": {1: "x", "b": "y"}}, {None: 1}, ["no", "mapping"], None], ids=str
+)
+def test_odd_metadata_is_a_reject_whether_or_not_the_document_is_there(tmp_path, metadata):
+    odd = rc.Document("odd one", id="odd", metadata=metadata)
+    for there in (False, True):
+        if there:
+            rc.index(Hashing(), [rc.Document("odd one", id="odd")], tmp_path / "index")
+        summary = rc.index(Hashing(), [*corpus(3), odd], tmp_path / "index")
+        assert [each.place for each in summary.rejected] == ["odd"]
+        assert "metadata" in summary.rejected[0].reason
+    assert len(opened(tmp_path / "index")) == 4
+
+
+def test_metadata_that_nests_too_deeply_is_a_reject(tmp_path):
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    summary = rc.index(Hashing(), [rc.Document("x", id="deep", metadata={"n": deep}), *corpus(3)], tmp_path / "index")
+    assert (summary.n_added, [each.place for each in summary.rejected]) == (3, ["deep"])
+
+
+@pytest.mark.parametrize("moment", ["stale", "refresh"])
+def test_a_document_that_is_deleted_while_it_is_compared_is_encoded_again(tmp_path, monkeypatch, moment):
+    rc.index(Hashing(), corpus(10), tmp_path / "index")
+    changed = [rc.Document(each.text, f"new {each.id}", each.title) for each in corpus(10)]
+    plain = getattr(IndexTarget, moment)
+
+    def late(self, documents):
+        if documents:
+            opened(tmp_path / "index").delete([Hashing().memory_key(changed[3])])
+        monkeypatch.setattr(IndexTarget, moment, plain)
+        return plain(self, documents)
+
+    monkeypatch.setattr(IndexTarget, moment, late)
+    summary = rc.index(Hashing(), changed, tmp_path / "index")
+    assert (summary.n_documents, summary.n_updated, summary.n_added) == (10, 9, 1)
+    assert {each.id for each in contents(tmp_path / "index")[0].values()} == {each.id for each in changed}
+
+
+def test_a_corpus_of_which_nothing_can_be_read_ends_the_run_early(tmp_path):
     read = 0
 
     def documents():
         nonlocal read
-        for read in range(100_000):
+        for read in range(1, 100_000):
             yield rc.Document(" ", id=str(read))
 
-    with pytest.raises(rc.InputError, match=r"none of the first .* records"):
-        rc.index(Hashing(), documents(), tmp_path / "index")
-    assert read < 5000
+    rejects = tmp_path / "rejects.jsonl"
+    with pytest.raises(rc.InputError, match=r"none of the first 10,000 records"):
+        rc.index(Hashing(), documents(), tmp_path / "index", rejects=rejects)
+    assert read == 10_000
+    assert rejects.read_text().count("\n") == 10_000
+
+
+def test_bad_records_that_come_first_do_not_end_a_good_run(tmp_path):
+    bad = (rc.Document(" ", id=str(number)) for number in range(9_999))
+    summary = rc.index(Hashing(), [*bad, *corpus(3)], tmp_path / "index")
+    assert (summary.n_added, summary.n_rejected) == (3, 9_999)
+
+
+def test_a_model_that_can_encode_nothing_ends_the_run_early(tmp_path):
+    compressor = Hashing()
+    documents = [rc.Document(f"overflow {number}") for number in range(5_000)]
+    with pytest.raises(rc.InputError, match=r"none of the first 104 records can be used, e.g. .*NaN or infinity"):
+        rc.index(compressor, documents, tmp_path / "index")
+    assert len(encoded(compressor)) < 200
+
+
+def test_what_is_empty_keeps_its_record(tmp_path):
+    (reject,) = rc.index(Hashing(), [rc.Document(" \n", id="x")], tmp_path / "index").rejected
+    assert (reject.reason, reject.content) == ("the text is empty", " \n")
+
+
+def test_documents_that_are_not_read_to_their_end_are_counted(tmp_path):
+    documents = [*corpus(9), *(rc.Document(f"too long {number}") for number in range(3))]
+    summary = rc.index(Hashing(), documents, tmp_path / "index")
+    assert summary.n_truncated == 3
+    assert str(summary).startswith("12 records: 12 added (3 not read to their end); ")
+    assert rc.index(Hashing(), documents, tmp_path / "index").n_truncated == 0
 
 
 def test_no_documents_are_no_error_and_make_an_index_that_finds_nothing(tmp_path):
@@ -407,10 +485,17 @@ def test_a_source_that_never_ends_does_not_hold_up_an_error(tmp_path):
 def test_portions_are_bounded_by_characters(monkeypatch, tmp_path):
     monkeypatch.setattr(windows, "WINDOW_CHARS", 100)
     compressor = Hashing()
-    rc.index(compressor, [str(i) * 40 for i in range(9)], tmp_path / "index")
-    assert [len(call) for call in compressor.calls] == [3, 3, 3]
+    # A document that is larger by itself has a portion to itself, so that each portion fits into one commit.
+    rc.index(compressor, [*(str(i) * 40 for i in range(5)), "x" * 500, "y", "z"], tmp_path / "index")
+    assert [len(call) for call in compressor.calls] == [2, 2, 1, 1, 2]
 
 
-def test_sizes_of_records_are_added_up(tmp_path):
+def test_sizes_of_records_are_added_up_whatever_becomes_of_them(tmp_path):
     records = [Record(document, str(number), 100) for number, document in enumerate(corpus(20))]
-    assert rc.index(Hashing(), [*records, *records[:3]], tmp_path / "index").n_bytes_read == 2300
+    others = [rc.Reject("x", "bad", n_bytes=10), Record(rc.Document(" "), "y", 10), Skipped(1)]
+    assert rc.index(Hashing(), [*records, *records[:3], *others], tmp_path / "index").n_bytes_read == 2321
+    assert rc.index(Hashing(), [Skipped(5)], tmp_path / "index").n_bytes_read == 5
+
+
+def test_the_size_of_a_reject_is_no_part_of_what_it_says():
+    assert rc.Reject("x", "bad", n_bytes=10) == rc.Reject("x", "bad")

@@ -24,6 +24,8 @@ class Done:
         n_tokens: of those added.
         n_slots: vectors of those added.
         rejects: documents that cannot be encoded or kept.
+        n_truncated: of those added, how many were not read to their end.
+        missing: documents that were there when they were compared, and are not any more.
     """
 
     n_added: int = 0
@@ -31,6 +33,8 @@ class Done:
     n_tokens: int = 0
     n_slots: int = 0
     rejects: list[Reject] = field(default_factory=list)
+    n_truncated: int = 0
+    missing: list[Record] = field(default_factory=list)
 
 
 def encode_window(compressor: OfflineCompressor, todo: dict[str, Record]) -> tuple[Entries, list[Reject]]:
@@ -94,13 +98,15 @@ def write_window(target: Target, entries: Entries, window: Window, rejects: Sequ
     refused = _write(target, entries)
     memories = [memory for key, (_, memory) in entries.items() if key not in refused]
     records = {**window.todo, **window.stale}
-    stale = target.refresh({key: record.document for key, record in window.stale.items()}) if window.stale else {}
+    stale, missing = target.refresh({key: record.document for key, record in window.stale.items()})
     return Done(
         n_added=len(memories),
-        n_updated=len(window.stale) - len(stale),
+        n_updated=len(window.stale) - len(stale) - len(missing),
         n_tokens=sum(memory.n_tokens for memory in memories),
         n_slots=sum(len(memory.vectors) for memory in memories),
         rejects=[*rejects, *(_reject(records[key], error) for key, error in {**refused, **stale}.items())],
+        n_truncated=sum(memory.truncated for memory in memories),
+        missing=[window.stale[key] for key in missing],
     )
 
 

@@ -16,10 +16,9 @@ from ragcompress.indexing.encoding import Done
 from ragcompress.indexing.rejects import RejectsFile
 from ragcompress.indexing.summary import IndexSummary, Reject
 from ragcompress.indexing.targets import Target, open_target
-from ragcompress.indexing.windows import Record, Window, check_documents, windows
+from ragcompress.indexing.windows import HOPELESS_RECORDS, Readable, Record, Window, check_documents, windows
 from ragcompress.memories import MemoryStore
 from ragcompress.options import check_choice, check_range
-from ragcompress.types import Document
 
 if TYPE_CHECKING:
     from ragcompress.stores.index import MemoryIndex
@@ -28,13 +27,13 @@ logger = logging.getLogger("ragcompress")
 
 ENGINES = ("local", "ray")
 _REJECTS_REMEMBERED = 100
-# If nothing at all could be used of so many records, something is wrong with all of them.
-_REJECTS_TO_GIVE_UP = 100
+# If all of so many documents were encoded in vain, something is wrong with the model. Encoding takes its time.
+_FAILURES_TO_GIVE_UP = 100
 
 
 def index(
     compressor: OfflineCompressor,
-    documents: Iterable[Document | str | Record | Reject],
+    documents: Iterable[Readable],
     store: MemoryStore | MemoryIndex | str | Path,
     *,
     engine: str = "local",
@@ -52,8 +51,8 @@ def index(
 
     Args:
         compressor: of a backend that encodes documents ahead of time.
-        documents: any iterable of documents or strings, which is read only once and not kept; or what
-            ``ragcompress.indexing.sources.read_records`` yields.
+        documents: any iterable of documents or strings, which is read only once and not kept; or files:
+            ``ragcompress.indexing.sources.Sources``.
         store: an address (``"lancedb://FOLDER"``, a folder, ``"s3://..."``), a store or an index. An address becomes a
             ``MemoryIndex`` where the compressor can search, and else a ``LanceDBStore``.
         engine: ``"local"``: this process; ``"ray"``: processes of a Ray cluster, an actor for each device.
@@ -68,7 +67,8 @@ def index(
 
     Raises:
         InputTypeError: something other than documents came.
-        InputError: the store cannot be read or written, or nothing at all of the first hundred records can be used.
+        InputError: the store cannot be read or written; none of the first ten thousand records can be read, or none of
+            the first hundred documents can be encoded and kept.
         OptionError: an option has an impossible value.
         SpaceMismatchError: the index was built by another checkpoint, at another rate or in another number format.
         MissingExtraError: lancedb or ray is not installed.
@@ -94,15 +94,17 @@ def index(
     begin = time.perf_counter()
     summary = IndexSummary(target.words)
     todo = windows(documents, compressor, target)
+    n_failed = 0
     try:
         for window, done in _done(engine, compressor, target, todo, workers, ray_address):
+            n_failed += len(done.rejects)
             left_out = [*window.rejects, *done.rejects]
             if file is not None:
                 file.write(left_out)
             summary = replace(_added(summary, window, done, left_out), seconds=time.perf_counter() - begin)
             if progress is not None:
                 progress(summary)
-            _check_hopeless(summary)
+            _check_hopeless(summary, n_failed)
     finally:
         if file is not None:
             file.close()
@@ -112,6 +114,23 @@ def index(
 
 
 def _done(
+    engine: str,
+    compressor: OfflineCompressor,
+    target: Target,
+    todo: Iterator[Window],
+    workers: int | None,
+    ray_address: str | None,
+) -> Iterator[tuple[Window, Done]]:
+    missing: list[Record] = []
+    for window, done in _run(engine, compressor, target, todo, workers, ray_address):
+        missing += done.missing
+        yield window, done
+    if missing:
+        again = windows((replace(record, n_bytes=0) for record in missing), compressor, target)
+        yield from _done("local", compressor, target, again, None, None)
+
+
+def _run(
     engine: str,
     compressor: OfflineCompressor,
     target: Target,
@@ -130,7 +149,8 @@ def _added(summary: IndexSummary, window: Window, done: Done, left_out: list[Rej
     room = _REJECTS_REMEMBERED - len(summary.rejected)
     return replace(
         summary,
-        n_documents=summary.n_documents + window.n_documents - len(done.rejects),
+        # What is missing is read once more.
+        n_documents=summary.n_documents + window.n_documents - len(done.rejects) - len(done.missing),
         n_added=summary.n_added + done.n_added,
         n_updated=summary.n_updated + done.n_updated,
         n_present=summary.n_present + window.n_present,
@@ -140,12 +160,13 @@ def _added(summary: IndexSummary, window: Window, done: Done, left_out: list[Rej
         n_slots=summary.n_slots + done.n_slots,
         n_bytes_read=summary.n_bytes_read + window.n_bytes,
         rejected=(*summary.rejected, *left_out[:room]),
+        n_truncated=summary.n_truncated + done.n_truncated,
     )
 
 
-def _check_hopeless(summary: IndexSummary) -> None:
+def _check_hopeless(summary: IndexSummary, n_failed: int) -> None:
     used = summary.n_added + summary.n_present + summary.n_updated + summary.n_duplicates
-    if not used and summary.n_rejected >= _REJECTS_TO_GIVE_UP:
+    if not used and (n_failed >= _FAILURES_TO_GIVE_UP or summary.n_rejected >= HOPELESS_RECORDS):
         last = summary.rejected[-1]
         raise InputError(
             f"none of the first {summary.n_rejected:,} records can be used, e.g. {last.place}: {last.reason}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +13,13 @@ class Reject:
         place: where it came from, e.g. ``corpus.jsonl:17``.
         reason: what is wrong with it.
         content: the record as it was read; None: it could not be kept.
+        n_bytes: of the file that are done with it; for progress.
     """
 
     place: str
     reason: str
     content: str | None = None
+    n_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class IndexSummary:
         n_bytes_read: of the files, as far as they are done.
         seconds: since the run began.
         rejected: the first hundred of those left out.
+        n_truncated: of those added, how many the model did not read to their end.
     """
 
     store: str
@@ -51,6 +54,7 @@ class IndexSummary:
     n_bytes_read: int = 0
     seconds: float = 0.0
     rejected: tuple[Reject, ...] = ()
+    n_truncated: int = 0
 
     @property
     def tokens_per_second(self) -> float:
@@ -59,7 +63,8 @@ class IndexSummary:
 
     def __str__(self) -> str:
         """One line for people."""
-        parts = [f"{self.n_added:,} added"]
+        cut = f" ({self.n_truncated:,} not read to their end)" if self.n_truncated else ""
+        parts = [f"{self.n_added:,} added{cut}"]
         for number, words in (
             (self.n_updated, "with new metadata"),
             (self.n_present, "there already"),

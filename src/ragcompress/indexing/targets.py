@@ -11,6 +11,7 @@ from ragcompress.compressor import OfflineCompressor
 from ragcompress.errors import InputError, InputTypeError, OptionError, SpaceMismatchError
 from ragcompress.memories import MemoryStore, check_memory, known, open_store
 from ragcompress.searching import SearchingCompressor
+from ragcompress.stores import index_rows
 from ragcompress.types import Document, Memory
 
 if TYPE_CHECKING:
@@ -33,11 +34,18 @@ class Target(Protocol):
     def known(self, keys: Iterable[str]) -> set[str]:
         """Which of these keys are there."""
 
-    def stale(self, documents: Mapping[str, Document]) -> list[str]:
-        """Which of these documents, all of them there, have another id or other metadata now."""
+    def check_document(self, document: Document) -> None:
+        """Raise what ``write`` would raise for this document, whatever its memory is."""
 
-    def refresh(self, documents: Mapping[str, Document]) -> dict[str, InputError]:
-        """Write ids and metadata anew, with the vectors that are there; returns what cannot be written, and why."""
+    def stale(self, documents: Mapping[str, Document]) -> list[str]:
+        """Which of these documents, all known just now, have another id or other metadata, or are gone again."""
+
+    def refresh(self, documents: Mapping[str, Document]) -> tuple[dict[str, InputError], list[str]]:
+        """Write ids and metadata anew, with the vectors that are there.
+
+        Returns:
+            What cannot be written, and why; and keys of which nothing is there any more.
+        """
 
     def check(self, key: str, document: Document, memory: Memory) -> None:
         """Raise what ``write`` would raise for this entry."""
@@ -71,18 +79,36 @@ class IndexTarget:
         """Which of these keys are there."""
         return self.index.known(list(keys))
 
-    def stale(self, documents: Mapping[str, Document]) -> list[str]:
-        """Which of these documents, all of them there, have another id or other metadata now."""
-        there = self.index.documents(list(documents))
-        return [key for key, document in documents.items() if key in there and _about(document) != _about(there[key])]
+    def check_document(self, document: Document) -> None:
+        """Refuse metadata that cannot be kept, before anything is encoded for it."""
+        if not isinstance(document.metadata, Mapping):
+            raise InputError(f"the metadata must be a mapping, got {type(document.metadata).__name__}.")
+        for name, value in document.metadata.items():
+            if not isinstance(name, str):
+                raise InputError(f"the metadata has a name that is no string: {name!r}.")
+            try:
+                index_rows.tag(name, value)
+            except RecursionError as error:
+                raise InputError(f"the metadata {name!r} cannot be kept: it nests too deeply.") from error
 
-    def refresh(self, documents: Mapping[str, Document]) -> dict[str, InputError]:
-        """Write ids and metadata anew, with the vectors that are there; returns what cannot be written, and why."""
+    def stale(self, documents: Mapping[str, Document]) -> list[str]:
+        """Which of these documents, all known just now, have another id or other metadata, or are gone again."""
+        there = self.index.documents(list(documents))
+        return [
+            key for key, document in documents.items() if key not in there or _about(document) != _about(there[key])
+        ]
+
+    def refresh(self, documents: Mapping[str, Document]) -> tuple[dict[str, InputError], list[str]]:
+        """Write ids and metadata anew, with the vectors that are there; see ``Target.refresh``."""
+        if not documents:
+            return {}, []
         refused: dict[str, InputError] = {}
+        missing: list[str] = []
         entries: dict[str, tuple[Document, Memory]] = {}
         memories = self.index.get(list(documents), space=self.index.space)
         for (key, document), memory in zip(documents.items(), memories, strict=True):
             if memory is None:  # another process has deleted it
+                missing.append(key)
                 continue
             try:
                 self.check(key, document, memory)
@@ -91,14 +117,14 @@ class IndexTarget:
             else:
                 entries[key] = (document, memory)
         self.write(entries)
-        return refused
+        return refused, missing
 
     def check(self, key: str, document: Document, memory: Memory) -> None:
         """Raise what ``write`` would raise for this entry."""
         self.index.check(key, document, memory)
 
     def write(self, entries: Entries) -> None:
-        """Write documents and memories, one commit for each 64 MiB."""
+        """Write documents and memories."""
         self.index.add(entries)
 
 
@@ -127,13 +153,16 @@ class StoreTarget:
         """Which of these keys are there."""
         return known(self.store, list(keys))
 
+    def check_document(self, document: Document) -> None:
+        """Documents are not kept."""
+
     def stale(self, documents: Mapping[str, Document]) -> list[str]:
         """None: nothing is kept that could be."""
         return []
 
-    def refresh(self, documents: Mapping[str, Document]) -> dict[str, InputError]:
+    def refresh(self, documents: Mapping[str, Document]) -> tuple[dict[str, InputError], list[str]]:
         """Nothing is kept that could be old."""
-        return {}
+        return {}, []
 
     def check(self, key: str, document: Document, memory: Memory) -> None:
         """Raise what ``write`` would raise for this entry."""
@@ -218,4 +247,4 @@ def _can_search(compressor: OfflineCompressor) -> bool:
 
 def _about(document: Document) -> tuple[str | None, str]:
     """What may change without a new vector, as an index writes it."""
-    return document.id, json.dumps(dict(document.metadata), sort_keys=True, default=repr)
+    return document.id, json.dumps(dict(document.metadata), sort_keys=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ragcompress.compressor import OfflineCompressor
-from ragcompress.errors import InputTypeError
+from ragcompress.errors import InputError, InputTypeError
 from ragcompress.indexing.summary import Reject
 from ragcompress.indexing.targets import Target
 from ragcompress.types import Document
@@ -19,6 +19,9 @@ from ragcompress.types import Document
 # Enough for full batches on a GPU (some 40,000 tokens); what a killed run has to do again.
 WINDOW_DOCUMENTS = 256
 WINDOW_CHARS = 200_000
+# If nothing at all could be read of so many records, something is wrong with all of them. Reading them takes a second:
+# few enough to fail early, and enough for a good corpus whose first file is none.
+HOPELESS_RECORDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,20 @@ class Record:
     document: Document
     place: str
     n_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Bytes without a record: blank lines at the end of a file.
+
+    Attributes:
+        n_bytes: of the file; for progress.
+    """
+
+    n_bytes: int
+
+
+Readable = Record | Reject | Skipped | Document | str
 
 
 @dataclass(slots=True)
@@ -59,13 +76,11 @@ class Window:
     n_bytes: int = 0
 
 
-def windows(
-    records: Iterable[Record | Reject | Document | str], compressor: OfflineCompressor, target: Target
-) -> Iterator[Window]:
+def windows(records: Iterable[Readable], compressor: OfflineCompressor, target: Target) -> Iterator[Window]:
     """Portion the work.
 
     Args:
-        records: documents, or what ``read_records`` yields.
+        records: documents, or ``Sources``; given up where none of the first ten thousand can be read.
         compressor: names the keys.
         target: knows what is there.
 
@@ -77,7 +92,7 @@ def windows(
         InputTypeError: something else is among the documents.
     """
     gathered: dict[str, Record] = {}
-    for window in _read(records, compressor):
+    for window in _read(records, compressor, target):
         there = target.known(window.todo) if window.todo else set()
         if there:
             found = {key: window.todo.pop(key) for key in list(window.todo) if key in there}
@@ -93,34 +108,58 @@ def windows(
         yield Window(todo=gathered)
 
 
-def _read(records: Iterable[Record | Reject | Document | str], compressor: OfflineCompressor) -> Iterator[Window]:
+def _read(records: Iterable[Readable], compressor: OfflineCompressor, target: Target) -> Iterator[Window]:
     # Digests: a run over ten million documents remembers them in a gigabyte.
     seen: set[bytes] = set()
     window = Window()
-    n_chars = 0
-    for number, each in enumerate(records):
-        if len(window.todo) == WINDOW_DOCUMENTS or n_chars >= WINDOW_CHARS or len(window.rejects) >= WINDOW_DOCUMENTS:
+    n_chars = n_rejected = 0
+    for number, given in enumerate(records):
+        if len(window.todo) == WINDOW_DOCUMENTS or len(window.rejects) >= WINDOW_DOCUMENTS:
             yield window
             window, n_chars = Window(), 0
+        if isinstance(given, Skipped):
+            window.n_bytes += given.n_bytes
+            continue
+        each = given if isinstance(given, Reject) else _checked(_record(given, number), target)
         if isinstance(each, Reject):
             window.rejects.append(each)
+            window.n_bytes += each.n_bytes
+            n_rejected += 1
+            if n_rejected == HOPELESS_RECORDS and not seen:
+                break
             continue
-        record = _record(each, number)
-        window.n_bytes += record.n_bytes
-        if not record.document.text.strip():
-            window.rejects.append(Reject(record.place, "the text is empty"))
-            continue
-        window.n_documents += 1
-        key = compressor.memory_key(record.document)
+        key = compressor.memory_key(each.document)
         digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
-        if digest in seen:
+        new = digest not in seen
+        # Before it grows beyond the limit: a portion has to fit into one commit.
+        if new and window.todo and n_chars + len(each.document.text) > WINDOW_CHARS:
+            yield window
+            window, n_chars = Window(), 0
+        window.n_bytes += each.n_bytes
+        window.n_documents += 1
+        if new:
+            seen.add(digest)
+            window.todo[key] = each
+            n_chars += len(each.document.text)
+        else:
             window.n_duplicates += 1
-            continue
-        seen.add(digest)
-        window.todo[key] = record
-        n_chars += len(record.document.text)
-    if window.todo or window.rejects or window.n_documents:
+    if window != Window():
         yield window
+
+
+def _checked(record: Record, target: Target) -> Record | Reject:
+    """What a target refuses is found here, so that an equal document with better metadata is no duplicate of it."""
+    if not record.document.text.strip():
+        return _refused(record, "the text is empty")
+    try:
+        target.check_document(record.document)
+    except InputError as error:
+        return _refused(record, str(error))
+    return record
+
+
+def _refused(record: Record, reason: str) -> Reject:
+    return Reject(record.place, reason, record.document.text, record.n_bytes)
 
 
 def _record(given: object, number: int) -> Record:
@@ -152,5 +191,5 @@ def check_documents(documents: object) -> None:
     if isinstance(documents, (str, bytes, Document, dict)) or not isinstance(documents, Iterable):
         raise InputTypeError(
             f"documents is a single {type(documents).__name__}; expected a list or another iterable of documents.",
-            hint="Put it in a list; read_records reads files.",
+            hint="Put it in a list; ragcompress.indexing.sources.Sources reads files.",
         )
