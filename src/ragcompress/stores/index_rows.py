@@ -23,6 +23,8 @@ SPACE_FIELD = b"ragcompress.space"
 DTYPE_FIELD = b"ragcompress.stored_dtype"
 SHORT_FIELD = b"ragcompress.short"
 SETTINGS_FIELD = b"ragcompress.settings"
+# Tells an index from one that was built anew in the same place.
+IDENTITY_FIELD = b"ragcompress.identity"
 SHORT = f"signs:{SHORT_WIDTH}:{SEED}"
 # What the vectors are read from.
 VECTOR_COLUMNS = ("n_vectors", "width", "dtype", "stored_dtype", "vectors", "scales")
@@ -32,13 +34,16 @@ _TAG_DIGITS = 32
 Scalar = str | int | float | bool | None
 
 
-def schema(space: str, dtype: str | None, settings: Mapping[str, Scalar] | None = None) -> pa.Schema:
+def schema(
+    space: str, dtype: str | None, settings: Mapping[str, Scalar] | None = None, identity: str | None = None
+) -> pa.Schema:
     """Columns of an index.
 
     Args:
         space: of all its memories.
         dtype: that vectors are stored in; None: their own.
         settings: of the compressor, checked; None: they are not noted.
+        identity: that no other index has; None: it is not noted.
 
     Returns:
         The schema, with everything that must not change in its metadata.
@@ -60,6 +65,8 @@ def schema(space: str, dtype: str | None, settings: Mapping[str, Scalar] | None 
     noted = {FORMAT_FIELD: str(FORMAT_VERSION), SPACE_FIELD: space, DTYPE_FIELD: dtype or "", SHORT_FIELD: SHORT}
     if settings is not None:
         noted[SETTINGS_FIELD] = json.dumps(settings, sort_keys=True)
+    if identity is not None:
+        noted[IDENTITY_FIELD] = identity
     return pa.schema(fields, metadata={name: value.encode() for name, value in noted.items()})
 
 
@@ -171,14 +178,17 @@ def flat_vectors(table: pa.Table | pa.RecordBatch) -> torch.Tensor:
     Raises:
         InputError: the rows have different shapes or types.
     """
+    import pyarrow as pa
     import torch
 
-    kinds = {tuple(kind.values()) for kind in table.select(list(VECTOR_COLUMNS[:4])).to_pylist()}
+    table = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+    form = list(VECTOR_COLUMNS[:4])
+    kinds = sorted(tuple(kind.values()) for kind in table.group_by(form, use_threads=False).aggregate([]).to_pylist())
     if len(kinds) > 1:
         raise InputError(
-            f"memories of different shapes lie in one index: {sorted(kinds)}.", hint="Delete it and build it again."
+            f"memories of different shapes lie in one index: {kinds}.", hint="Delete it and build it again."
         )
-    n_slots, width, dtype, stored = kinds.pop()
+    n_slots, width, dtype, stored = kinds[0]
     vectors = _joined(table.column("vectors"), getattr(torch, stored)).reshape(-1, width)
     if stored == "int8":
         scales = _joined(table.column("scales"), torch.float32).reshape(len(vectors), -1)
@@ -263,10 +273,17 @@ def _document_tags(key: str, document: Document) -> list[str]:
         raise InputError(f"the document under {key}: {error}") from error
 
 
-def _joined(column: pa.Array | pa.ChunkedArray, dtype: torch.dtype) -> torch.Tensor:
+def _joined(column: pa.ChunkedArray, dtype: torch.dtype) -> torch.Tensor:
     import torch
 
-    return torch.frombuffer(bytearray().join(value.as_buffer() for value in column), dtype=dtype)
+    return torch.frombuffer(bytearray().join(_content(values) for values in column.chunks), dtype=dtype)
+
+
+def _content(values: pa.Array) -> pa.Buffer:
+    """What rows without gaps hold: it lies one behind the other."""
+    _, offsets, content = values.buffers()
+    places = memoryview(offsets).cast("q" if str(values.type).startswith("large") else "i")
+    return content[places[values.offset] : places[values.offset + len(values)]]
 
 
 def _bytes(text: str | None) -> bytes | None:

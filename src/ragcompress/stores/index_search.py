@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, cast
 from ragcompress.stores import index_rows, opening, ranking
 from ragcompress.stores.index_reading import COLUMNS, Found, read_all, whole
 from ragcompress.stores.shortening import shortened
+from ragcompress.stores.snapshots import COLUMNS as SNAPSHOT_COLUMNS
+from ragcompress.stores.snapshots import Snapshot, snapshot_of
 from ragcompress.stores.tables import LanceTable
 
 if TYPE_CHECKING:
@@ -24,24 +26,41 @@ if TYPE_CHECKING:
 _EXACT_BYTES = 512 * 1024**2
 # Rows that are decoded together.
 _BLOCK_BYTES = 64 * 1024**2
-# Of the index of neighbours that are looked into for 300 candidates (100,000 rows: 20 lose 0.005 of recall, 40 nothing).
+# Looked into for 300 candidates (100,000 rows: 20 lose 0.005 of recall, 40 nothing).
 _PARTITIONS = 64
 MIN_CANDIDATES = 300
 _ALL_PARTITIONS = 2**31 - 1
 Form = tuple[int, int, str]
 
 
-@dataclass(frozen=True)
-class State:
-    """What is known about one version of the table.
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """What the table held at one time.
 
     Attributes:
-        version: of the table.
-        n_rows: with vectors.
-        form: (n_slots, width, dtype) of each; None: there are none.
+        identity: of the index; another one was built anew in the same place.
+        version: of the table, larger with each commit.
     """
 
+    identity: bytes
     version: int
+
+    def has_all_of(self, other: Edition) -> bool:
+        """Whether all of another one's commits are in it."""
+        return self.identity == other.identity and self.version >= other.version
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known about one edition of the table.
+
+    Attributes:
+        edition: which.
+        n_rows: how many, with those without vectors.
+        form: (n_slots, width, dtype) of each memory; None: there are none.
+    """
+
+    edition: Edition
     n_rows: int
     form: Form | None
 
@@ -56,9 +75,10 @@ class IndexSearch:
             table: opened, and checked to be an index.
         """
         self._table = table
-        self._state = State(-1, 0, None)
-        self._snapshot: ranking.Snapshot | None = None
-        self._loading = threading.Lock()
+        self._state: State | None = None
+        # What was read, and what it holds at least.
+        self._read: tuple[Snapshot | None, Edition] | None = None
+        self._reading = threading.Lock()
 
     def state(self) -> State:
         """What the table holds now, with what others have committed.
@@ -66,12 +86,17 @@ class IndexSearch:
         Returns:
             The state.
         """
-        version = self._table.version
+        edition = self._edition()
         state = self._state
-        if state.version != version:
-            n_rows = self._table.count(index_rows.condition(()))
-            state = self._state = State(version, n_rows, self._form() if n_rows else None)
+        if state is None or state.edition != edition:
+            n_rows = self._table.count()
+            state = self._state = State(edition, n_rows, self._form() if n_rows else None)
         return state
+
+    def _edition(self) -> Edition:
+        # In this order: a version that is too new for the identity is not taken for what was read.
+        identity = self._table.metadata.get(index_rows.IDENTITY_FIELD, b"")
+        return Edition(identity, self._table.version)
 
     def _form(self) -> Form | None:
         columns = ["n_vectors", "width", "dtype"]
@@ -97,66 +122,52 @@ class IndexSearch:
             The best documents, not yet in order.
         """
         if exact is not False and state.n_rows * query.numel() * 4 <= _EXACT_BYTES:
-            snapshot = self._small(state.version)
-            best = snapshot.best(query, k, tags)
-            if not best:
-                return []
-            with suppress(*opening.FAILURES):
-                places, names = snapshot.places_of(best)
-                found = self._table.taken(places, names, COLUMNS, "row")
-                if found is not None:
-                    return whole(found)
-            # Another process has replaced some since.
-            keys = [snapshot.keys[document] for document in best]
-        elif exact:
+            return self._in_main_memory(query, k, tags, state.edition)
+        if exact:
             keys = self._table.reading(lambda: self._scanned(query, k, tags))
         else:
             keys = self._nearest(query, k, tags, max(n_candidates, k))
         return read_all(self._table, keys)
 
-    def _small(self, version: int) -> ranking.Snapshot:
+    def _in_main_memory(
+        self, query: Tensor, k: int, tags: Sequence[str], edition: Edition, *, again: bool = True
+    ) -> list[Found]:
+        snapshot = self._snapshot(edition)
+        best = [] if snapshot is None else snapshot.best(query, k, tags)
+        if snapshot is None or not best:
+            return []
+        with suppress(*opening.FAILURES):
+            rows = self._table.taken(*snapshot.places_of(best), COLUMNS, "row")
+            if rows is not None:
+                return whole(rows)
+        # Another process has replaced some since.
+        found = read_all(self._table, [snapshot.keys[document] for document in best])
+        if found or not again:
+            return found
+        # Or all of them, without a newer version: an older copy was put back.
+        with self._reading:
+            self._state = self._read = None
+        return self._in_main_memory(query, k, tags, edition, again=False)
+
+    def _snapshot(self, edition: Edition) -> Snapshot | None:
         """The whole table, read once for each version of it."""
-        with self._loading:
-            if self._snapshot is None or self._snapshot.version != version:
-                self._snapshot = None  # so that there are never two
-                self._snapshot = self._table.reading(lambda: self._load(version))
-            return self._snapshot
+        with self._reading:
+            if self._read is None or not self._read[1].has_all_of(edition):
+                self._read = None  # so that there are never two
+                self._read = self._table.reading(self._load)
+            return self._read[0]
 
-    def _load(self, version: int) -> ranking.Snapshot:
-        import torch
+    def _load(self) -> tuple[Snapshot | None, Edition]:
+        # Asked for first: what is read then may be newer, never older.
+        edition = self._edition()
+        return snapshot_of(self._batches((), SNAPSHOT_COLUMNS)), edition
 
-        names: list[str] = []
-        places: list[int] = []
-        owners: list[str] = []
-        tags: dict[str, frozenset[str]] = {}
-        flat: list[Tensor] = []
-        for batch in self._batches((), ["tags"]):
-            names += batch["row"].to_pylist()
-            places += batch["_rowid"].to_pylist()
-            owners += batch["key"].to_pylist()
-            tags |= {
-                key: frozenset(own or ())
-                for key, own in zip(batch["key"].to_pylist(), batch["tags"].to_pylist(), strict=True)
-            }
-            flat.append(ranking.unit(index_rows.flat_vectors(batch)))
-        keys = sorted(tags)
-        number = {key: index for index, key in enumerate(keys)}
-        return ranking.Snapshot(
-            version=version,
-            names=names,
-            places=places,
-            keys=keys,
-            owners=torch.tensor([number[key] for key in owners], dtype=torch.int64),
-            tags=[tags[key] for key in keys],
-            flat=torch.cat(flat) if flat else torch.zeros(0, 0),
-        )
-
-    def _batches(self, tags: Sequence[str], more: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+    def _batches(self, tags: Sequence[str], more: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """All rows with vectors, some at a time."""
         form = self._form()
         if form is None:
             return
-        columns = ["row", "key", *more, *index_rows.VECTOR_COLUMNS]
+        columns = [*more, *index_rows.VECTOR_COLUMNS]
         query = self._table.table.search().where(index_rows.condition(tags)).select(columns).with_row_id(True)
         for batch in query.to_batches(batch_size=max(1, _BLOCK_BYTES // (4 * form[0] * form[1]))):
             if len(batch):
@@ -166,7 +177,7 @@ class IndexSearch:
         """Compare everything, from disk."""
         scores: list[float] = []
         keys: list[str] = []
-        for batch in self._batches(tags):
+        for batch in self._batches(tags, ["key"]):
             scores += ranking.cosines(ranking.unit(index_rows.flat_vectors(batch)), query).tolist()
             keys += batch["key"].to_pylist()
         return ranking.best_keys(scores, keys, k)
