@@ -197,7 +197,7 @@ def documents_of_line(line: str, place: str, shown: str, fields: Fields = Fields
     Args:
         line: of the file.
         place: file and number, for messages.
-        shown: the file; goes into the metadata as ``path``.
+        shown: the file; goes into the metadata as ``path``, unless the record has a ``path`` of its own there.
         fields: where the parts are.
 
     Returns:
@@ -250,7 +250,7 @@ def _document(record: dict[str, Any], place: str, shown: str, fields: Fields) ->
         text,
         id=place if identifier is None else str(identifier),
         title=title,
-        metadata={**metadata, **more, "path": shown},
+        metadata={"path": shown, **metadata, **more},
     )
 
 

@@ -4,6 +4,7 @@ import datetime
 import decimal
 import io
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -14,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ragcompress as rc
-from ragcompress.indexing import sources as module
+from ragcompress.indexing import lines as line_module
+from ragcompress.indexing import parquet as parquet_module
+from ragcompress.indexing.lines import read_lines
 from ragcompress.indexing.sources import Sources
-from ragcompress.indexing.windows import Record
+from ragcompress.indexing.windows import Record, Skipped
 from ragcompress.reading import Fields
 
 pa = pytest.importorskip("pyarrow", reason="needs ragcompress[store]")
@@ -24,7 +27,10 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def read(*paths, **options):
-    return list(Sources(paths, **options))
+    found = Sources(paths, **options)
+    records = list(found)
+    assert sum(each.n_bytes for each in records) == found.n_bytes  # so that the bar reaches its end
+    return [each for each in records if not isinstance(each, Skipped)]
 
 
 def written(path, *lines):
@@ -87,6 +93,59 @@ def test_bytes_of_another_encoding_are_told_and_can_be_read_with_it(tmp_path):
     assert read(path, encoding="latin-1")[1].document.text == "café"
 
 
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf_32_be", "utf-8-sig", "gb18030"]
+)
+def test_lines_are_cut_in_any_encoding(tmp_path, encoding):
+    # The byte of a line feed stands in several of these characters.
+    texts = ["one \u0a41\u410a", "\u0a0a\u0a0d\U0001f60a", "three"]
+    path = tmp_path / "a.jsonl"
+    lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    path.write_bytes(lines.encode(encoding) + "broken\n".encode(encoding))
+    *records, bad = read(path, encoding=encoding)
+    assert [each.document.text for each in records] == texts
+    assert bad.place == f"{path}:4"
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_a_byte_order_mark_says_how_to_read_what_follows(tmp_path, order):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(
+        '\ufeff{"text": "one"}\n'.encode(f"utf-16-{order}")
+        + b"\xd8\xd8" * 2
+        + '\n{"text": "two"}'.encode(f"utf-16-{order}")
+    )
+    one, bad, two = read(path, encoding="utf-16")
+    assert (one.document.text, two.document.text) == ("one", "two")
+    assert bad.reason.startswith("the line is not utf-16: ")
+
+
+def test_a_long_line_of_wide_characters_does_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(line_module, "_MAX_LINE_BYTES", 1001)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(('{"text": "' + "x" * 50_000 + '"}\n{"text": "next"}\n').encode("utf-16"))
+    long, following = read(path, encoding="utf-16")
+    assert "longer than 1,001 bytes" in long.reason
+    assert following.document.text == "next"
+
+
+def test_an_empty_text_keeps_its_line(tmp_path):
+    path = written(
+        tmp_path / "a.jsonl", {"text": " ", "id": "x"}, {"docs": [{"text": ""}, {"text": "two"}]}, {"docs": []}
+    )
+    first, second, two = read(path)
+    assert (first.reason, json.loads(first.content)) == ("the text is empty", {"text": " ", "id": "x"})
+    assert second.place == f"{path}:2: docs[0]"
+    assert two.document.text == "two"
+
+
+def test_a_path_of_the_records_own_is_kept(tmp_path):
+    path = written(tmp_path / "a.jsonl", {"text": "x", "metadata": {"path": "/their/own"}}, {"text": "y", "path": "more"})  # fmt: skip
+    own, more = read(path, fields=Fields(more=("path",)))
+    assert (own.document.metadata, more.document.metadata) == ({"path": "/their/own"}, {"path": "more"})
+    assert read(path)[1].document.metadata == {"path": str(path)}
+
+
 def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_text(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"text": "one"}\r\n{"text": "two"}\r\n')
@@ -94,7 +153,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_text(tmp_pat
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(line_module, "_MAX_LINE_BYTES", 1000)
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "' + "x" * 50_000 + '"}\n{"text": "next"}\n')
     long, following = read(path)
@@ -130,6 +189,67 @@ def test_folders_are_searched_in_order_and_say_what_they_do_not_read(tmp_path):
     assert sum(each.n_bytes for each in records) == found.n_bytes
 
 
+def test_links_to_folders_are_followed_and_circles_end(tmp_path):
+    corpus, elsewhere = tmp_path / "corpus", tmp_path / "elsewhere"
+    corpus.mkdir()
+    elsewhere.mkdir()
+    (corpus / "a.txt").write_text("here")
+    (elsewhere / "b.txt").write_text("linked")
+    (corpus / "link").symlink_to(elsewhere)
+    (corpus / "twice").symlink_to(elsewhere)
+    (elsewhere / "circle").symlink_to(corpus)
+    assert [each.place for each in read(corpus)] == [str(corpus / "a.txt"), str(corpus / "link" / "b.txt")]
+
+
+def test_what_cannot_be_read_in_a_folder_is_told(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("fine")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "c.txt").write_text("behind a lock")
+    os.mkfifo(tmp_path / "d.jsonl")
+    plain = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    records = read(tmp_path)
+    assert [each.document.text for each in records if isinstance(each, Record)] == ["fine"]
+    assert {each.place: each.reason for each in records if isinstance(each, rc.Reject)} == {
+        str(tmp_path / "b.txt"): "it is a link that leads nowhere.",
+        str(tmp_path / "d.jsonl"): "it is no regular file.",
+        str(tmp_path / "sub"): "the folder cannot be read: Permission denied.",
+    }
+    with pytest.raises(rc.InputError, match=r"holds no file that is read; .*sub: .*Permission denied"):
+        Sources([tmp_path / "sub"])
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.parquet"])
+def test_a_file_that_vanishes_is_told_and_the_others_are_read(tmp_path, name):
+    parquet.write_table(pa.table({"text": ["one"]}), tmp_path / "a.parquet")
+    written(tmp_path / "a.jsonl", {"text": "one"})
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b.txt").write_text("fine")
+    found = Sources([tmp_path / name, tmp_path / "b.txt"])
+    (tmp_path / name).unlink()
+    bad, fine = (each for each in found if not isinstance(each, Skipped))
+    assert bad.place == str(tmp_path / name)
+    assert fine.document.text == "fine"
+
+
+def test_the_file_of_what_is_left_out_is_no_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(Path("a.jsonl"), {"text": "one"})
+    written(Path("rejects.jsonl"), {"text": "two"})
+    Path("link.jsonl").symlink_to("rejects.jsonl")
+    assert [each.place for each in read(".", rejects="rejects.jsonl")] == ["a.jsonl:1"]
+    assert len(read(".", rejects="others.jsonl")) == 3
+    with pytest.raises(rc.OptionError, match="would be overwritten"):
+        Sources(["a.jsonl", "rejects.jsonl"], rejects="link.jsonl")
+
+
 def test_a_text_that_cannot_be_read_is_told_and_the_others_are(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00 no text")
     (tmp_path / "b.txt").write_text("  \n")
@@ -158,6 +278,7 @@ def test_parquet_is_read_by_its_columns(tmp_path):
     assert first.document == rc.Document("one", "1", "T", {"day": "2024-05-01", "price": 1.5, "path": str(path)})
     assert second.document.title is None
     assert (third.place, third.reason) == (f"{path}:3", "contents must be a string, got null.")
+    assert json.loads(third.content)["id"] == 3
     with pytest.raises(rc.InputError, match=r"no column 'text'; its columns are 'contents', 'id'.*--text-field"):
         read(path)
 
@@ -168,6 +289,71 @@ def test_a_damaged_parquet_file_is_told_and_the_others_are_read(tmp_path):
     bad, fine = read(tmp_path)
     assert "cannot be read as Parquet" in bad.reason
     assert fine.document.text == "fine"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([0, 2**62, 0, 0], pa.timestamp("us")),
+        pa.array([0, 2**31 - 1, 0, 0], pa.date32()),
+        pa.array([b"a", b"\xff", b"b", b"c"]).view(pa.string()),
+    ],
+    ids=["timestamp", "date", "string"],
+)
+def test_a_row_of_parquet_that_cannot_be_converted_takes_no_other_with_it(tmp_path, column):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": ["one", "two", "three", "four"], "day": column}), path)
+    one, bad, *others = read(path, fields=Fields(more=("day",)))
+    assert [each.document.text for each in (one, *others)] == ["one", "three", "four"]
+    assert bad.place == f"{path}:2"
+    assert bad.reason.startswith("the row cannot be read: ")
+
+
+class Odd(pa.lib.ArrowNotImplementedError):
+    pass
+
+
+@pytest.mark.parametrize("error", [Odd("no such kind"), OverflowError("too large"), KeyError("zone"), OSError("torn")])
+def test_rows_that_cannot_be_decoded_are_counted_and_the_next_group_is_read(tmp_path, monkeypatch, error):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": [str(number) for number in range(9)]}), path, row_group_size=3)
+    plain = parquet.ParquetFile.iter_batches
+
+    def iter_batches(self, *, row_groups, **options):
+        for number, batch in enumerate(plain(self, row_groups=row_groups, **options)):
+            if row_groups == [1] and number == 1:
+                raise error
+            yield batch
+
+    monkeypatch.setattr(parquet_module, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", iter_batches)
+    records = read(path)
+    assert [each.document.text for each in records if isinstance(each, Record)] == ["0", "1", "2", "3", "6", "7", "8"]
+    assert records[4].place == f"{path}:5"
+    assert records[4].reason.startswith("2 rows from here on cannot be read: ")
+
+
+def test_a_damaged_part_of_a_parquet_file_leaves_the_other_parts(tmp_path):
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": [f"{number} " + "x" * 500 for number in range(300)]})
+    parquet.write_table(table, path, row_group_size=100, compression="zstd", use_dictionary=False)
+    column = parquet.ParquetFile(path).metadata.row_group(1).column(0)
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset : column.data_page_offset + column.total_compressed_size] = (
+        b"\xff" * column.total_compressed_size
+    )
+    path.write_bytes(content)
+    records = read(path)
+    assert len([each for each in records if isinstance(each, Record)]) == 200
+    assert [(each.place, each.reason[:11]) for each in records if isinstance(each, rc.Reject)] == [
+        (f"{path}:101", "100 rows fr")
+    ]
+
+
+def test_a_parquet_file_without_rows_is_done(tmp_path):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": pa.array([], pa.string())}), path)
+    assert read(path) == []
 
 
 def test_parquet_needs_pyarrow(tmp_path, monkeypatch):
@@ -217,7 +403,7 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | 
 def test_no_content_of_a_file_ends_the_reading(tmp_path, lines):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\n".join(lines))
-    for each in Sources([path]):
+    for each in read(path):
         assert isinstance(each, (Record, rc.Reject))
         if isinstance(each, Record):
             assert isinstance(each.document.text, str)
@@ -225,7 +411,5 @@ def test_no_content_of_a_file_ends_the_reading(tmp_path, lines):
 
 
 def test_streams_are_read_to_their_end_without_a_final_line_end():
-    found = Sources.__new__(Sources)
-    found.fields, found.encoding = Fields(), "utf-8"
-    (record,) = found._lines(io.BytesIO(b'{"text": "one"}'), "x")
+    (record,) = read_lines(io.BytesIO(b'{"text": "one"}'), "x", Fields(), "utf-8")
     assert record.document.text == "one"

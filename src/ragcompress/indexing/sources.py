@@ -5,32 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from datetime import date, datetime, time
-from decimal import Decimal
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
 
-from ragcompress.errors import InputError, MissingExtraError, OptionError
+from ragcompress.errors import InputError, OptionError
+from ragcompress.indexing.folders import identity, search
+from ragcompress.indexing.lines import read_lines
+from ragcompress.indexing.parquet import check_columns, read_rows
 from ragcompress.indexing.summary import Reject
-from ragcompress.indexing.windows import Record
-from ragcompress.reading import (
-    JSON_LINES,
-    MARKDOWN,
-    STDIN,
-    Fields,
-    check_encoding,
-    documents_of_line,
-    documents_of_record,
-    read_text_file,
-)
+from ragcompress.indexing.windows import Record, Skipped
+from ragcompress.reading import JSON_LINES, MARKDOWN, STDIN, Fields, check_encoding, read_text_file
 
 TEXT = (".txt", ".text", *MARKDOWN)
 PARQUET = (".parquet", ".pq")
-_ROWS_AT_ONCE = 1024
-# A line without an end would be read into main memory as a whole.
-_MAX_LINE_BYTES = 64 * 1024**2
+_KNOWN = (*JSON_LINES, *PARQUET, *TEXT)
 
 
 class Sources:
@@ -42,18 +30,26 @@ class Sources:
         passed_over: how many files of folders are not read, by suffix.
     """
 
-    def __init__(self, sources: Sequence[str | Path], *, fields: Fields | None = None, encoding: str = "utf-8") -> None:
+    def __init__(
+        self,
+        sources: Sequence[str | Path],
+        *,
+        fields: Fields | None = None,
+        encoding: str = "utf-8",
+        rejects: str | Path | None = None,
+    ) -> None:
         """Find the files.
 
         Args:
-            sources: files, folders (searched through, in the order of the names), or ``-`` for the standard input,
-                which is read as JSON Lines.
+            sources: files, folders (searched through, links in them as well, in the order of the names), or ``-`` for
+                the standard input, which is read as JSON Lines.
             fields: names in JSON objects and columns of Parquet files; None: text, title, id and metadata.
             encoding: of text and JSON Lines.
+            rejects: where ``index`` is going to write what is left out: not read where it lies in a folder.
 
         Raises:
             InputError: a source does not exist, or there is nothing that can be read in it.
-            OptionError: no such encoding, or the standard input is named twice.
+            OptionError: no such encoding, the standard input is named twice, or ``rejects`` is one of the sources.
             MissingExtraError: Parquet files need pyarrow.
         """
         check_encoding(encoding)
@@ -65,78 +61,99 @@ class Sources:
         self.fields = fields or Fields()
         self.encoding = encoding
         self.passed_over: Counter[str] = Counter()
-        self.files = [file for name in names for file in self._found(name)]
-        self.n_bytes = None if STDIN in names else sum(Path(file).stat().st_size for file in self.files)
+        self._rejects: list[Reject] = []
+        self._found: list[tuple[str, int]] = []
+        for name in names:
+            self._find(name, None if rejects is None else Path(rejects))
+        self.files = [file for file, _ in self._found]
+        self.n_bytes = None if STDIN in names else sum(size for _, size in self._found)
+        if rejects is not None:
+            self.check_not_read(rejects)
         for file in self.files:
             if _suffix(file) in PARQUET:
-                self._check_columns(file)
+                check_columns(file, self.fields)
 
-    def _check_columns(self, file: str) -> None:
-        parquet = _parquet()
-        try:
-            names = parquet.read_schema(file).names
-        except (OSError, ValueError):  # it is left out, with the reason, when its turn comes
-            return
-        if not {self.fields.text, "docs"} & set(names):
-            raise InputError(
-                f"{file} has no column {self.fields.text!r}; its columns are {', '.join(map(repr, names)) or 'none'}.",
-                hint="Name the column of the text: --text-field NAME.",
+    def check_not_read(self, path: str | Path) -> None:
+        """Refuse to write to what is read.
+
+        Args:
+            path: of a file that will be written.
+
+        Raises:
+            OptionError: it is one of the files, by whatever path.
+        """
+        written = identity(path)
+        if written is not None and any(identity(file) == written for file in self.files):
+            raise OptionError(
+                f"rejects={str(path)!r} is one of the files to read and would be overwritten.",
+                hint="Name another file for what is left out.",
             )
 
-    def _found(self, name: str) -> list[str]:
+    def _find(self, name: str, rejects: Path | None) -> None:
         if name == STDIN:
-            return [name]
+            self._found.append((name, 0))
+            return
         path = Path(name)
+        try:
+            size = path.stat().st_size
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            if isinstance(error, FileNotFoundError):
+                raise InputError(f"{name} does not exist.") from error
+            raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
         if path.is_dir():
-            return self._inside(path)
+            self._find_inside(path, rejects)
+            return
         if not path.is_file():
-            raise InputError(f"{name} does not exist." if not path.exists() else f"{name} is no regular file.")
-        if _suffix(name) not in (*TEXT, *JSON_LINES, *PARQUET):
+            raise InputError(f"{name} is no regular file.", hint="Pipe JSON Lines into - (the standard input).")
+        if _suffix(name) not in _KNOWN:
             raise InputError(
-                f"{name} is of a kind that is not read; known are {', '.join((*JSON_LINES, *PARQUET, *TEXT))}.",
+                f"{name} is of a kind that is not read; known are {', '.join(_KNOWN)}.",
                 hint="Convert it, or pipe JSON Lines into - (the standard input).",
             )
-        return [name]
+        self._found.append((name, size))
 
-    def _inside(self, folder: Path) -> list[str]:
-        found = []
-        for place, folders, files in os.walk(folder):
-            folders[:] = sorted(each for each in folders if not each.startswith("."))
-            for file in sorted(files):
-                if file.startswith("."):
-                    continue
-                if _suffix(file) in (*TEXT, *JSON_LINES, *PARQUET):
-                    found.append(str(Path(place) / file))
-                else:
-                    self.passed_over[_suffix(file) or "no suffix"] += 1
-        if not found:
-            others = f"; it holds {_listed(self.passed_over)}" if self.passed_over else ""
+    def _find_inside(self, folder: Path, rejects: Path | None) -> None:
+        found = search(folder, _KNOWN, leave_out=rejects)
+        if not found.files:
+            others = f"; it holds {_listed(found.passed_over)}" if found.passed_over else ""
+            others += "".join(f"; {each.place}: {each.reason.rstrip('.')}" for each in found.rejects[:1])
             raise InputError(f"the folder {folder} holds no file that is read{others}.",
-                             hint=f"Known are {', '.join((*TEXT, *JSON_LINES, *PARQUET))}.")  # fmt: skip
-        return found
+                             hint=f"Known are {', '.join(_KNOWN)}.")  # fmt: skip
+        self._found += found.files
+        self._rejects += found.rejects
+        self.passed_over += found.passed_over
 
     @property
     def remark(self) -> str | None:
         """Which files of folders are not read, in words."""
         return f"not read: {_listed(self.passed_over)}" if self.passed_over else None
 
-    def __iter__(self) -> Iterator[Record | Reject]:
-        """Read everything, a part at a time."""
-        for file in self.files:
-            suffix = _suffix(file)
-            if file == STDIN:
-                with os.fdopen(os.dup(sys.stdin.fileno()), "rb") as stream:
-                    yield from self._lines(stream, "standard input")
-            elif suffix in PARQUET:
-                yield from self._rows(file)
-            elif suffix in JSON_LINES:
-                try:
-                    with Path(file).open("rb") as stream:
-                        yield from self._lines(stream, file)
-                except OSError as error:
-                    yield Reject(file, f"it cannot be read: {error.strerror or error}.")
-            else:
-                yield from self._text(file)
+    def __iter__(self) -> Iterator[Record | Reject | Skipped]:
+        """Read everything, a part at a time; the sizes of what is read add up to ``n_bytes``."""
+        yield from self._rejects
+        for file, size in self._found:
+            n_bytes = 0
+            for each in self._read(file):
+                n_bytes += each.n_bytes
+                yield each
+            if n_bytes < size:  # blank lines, and what cannot be read
+                yield Skipped(size - n_bytes)
+
+    def _read(self, file: str) -> Iterator[Record | Reject]:
+        suffix = _suffix(file)
+        if file == STDIN:
+            with os.fdopen(os.dup(sys.stdin.fileno()), "rb") as stream:
+                yield from read_lines(stream, "standard input", self.fields, self.encoding)
+        elif suffix in PARQUET:
+            yield from read_rows(file, self.fields)
+        elif suffix in JSON_LINES:
+            try:
+                with Path(file).open("rb") as stream:
+                    yield from read_lines(stream, file, self.fields, self.encoding)
+            except OSError as error:
+                yield Reject(file, f"it cannot be read: {error.strerror or error}.")
+        else:
+            yield from self._text(file)
 
     def _text(self, file: str) -> Iterator[Record | Reject]:
         try:
@@ -147,68 +164,6 @@ class Sources:
         else:
             yield Record(document, file, size)
 
-    def _lines(self, stream: IO[bytes], shown: str) -> Iterator[Record | Reject]:
-        number = 0
-        while line := stream.readline(_MAX_LINE_BYTES):
-            number += 1
-            place = f"{shown}:{number}"
-            size = len(line)
-            if size == _MAX_LINE_BYTES and not line.endswith(b"\n"):
-                while more := stream.readline(_MAX_LINE_BYTES):
-                    if more.endswith(b"\n"):
-                        break
-                yield Reject(place, f"the line is longer than {_MAX_LINE_BYTES:,} bytes.")
-                continue
-            try:
-                text = line.decode(self.encoding).removeprefix("\ufeff" if number == 1 else "")
-            except UnicodeDecodeError as error:
-                yield Reject(place, f"the line is not {self.encoding}: {error.reason} at byte {error.start}.")
-                continue
-            if not text.strip():
-                continue
-            read = partial(documents_of_line, text, place, shown, self.fields)
-            yield from _checked(read, place, size, text.rstrip("\r\n"))
-
-    def _rows(self, file: str) -> Iterator[Record | Reject]:
-        parquet = _parquet()
-        try:
-            table = parquet.ParquetFile(file)
-            wanted = [name for name in table.schema_arrow.names if name in self.fields.names]
-            size = Path(file).stat().st_size / max(table.metadata.num_rows, 1)
-            number = 0
-            for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
-                for row in batch.to_pylist():
-                    number += 1
-                    place = f"{file}:{number}"
-                    # What the file takes, spread evenly over its rows without losing a byte to rounding.
-                    own = int(size * number) - int(size * (number - 1))
-                    read = partial(documents_of_record, _plain(row), place, file, self.fields)
-                    yield from _checked(read, place, own, None)
-        except (OSError, ValueError) as error:  # how pyarrow says that a file is none of its own
-            yield Reject(file, f"it cannot be read as Parquet: {str(error).splitlines()[0]}")
-
-
-def _checked(read: Callable[[], list[Any]], place: str, size: int, content: str | None) -> Iterator[Record | Reject]:
-    try:
-        documents = read()
-    except InputError as error:
-        yield Reject(place, str(error).removeprefix(f"{place}: "), content)
-        return
-    for number, document in enumerate(documents):
-        where = place if len(documents) == 1 else f"{place}: docs[{number}]"
-        yield Record(document, where, size if number == 0 else 0)
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 (whatever a column holds)
-    """As JSON knows it, where there is one obvious way."""
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    return float(value) if isinstance(value, Decimal) else value
-
 
 def _suffix(name: str) -> str:
     return Path(name).suffix.lower()
@@ -216,13 +171,3 @@ def _suffix(name: str) -> str:
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(counts.items()))
-
-
-def _parquet() -> Any:  # noqa: ANN401 (pyarrow has no types)
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError(
-            "Parquet files need pyarrow, which is not installed.", hint="pip install 'ragcompress[store]'"
-        ) from error
-    return pyarrow.parquet
