@@ -7,7 +7,7 @@ from. Vectors are torch tensors, but nothing here imports torch: the methods of 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -359,7 +359,7 @@ class CompressedContext:
         return fragment(self)
 
 
-def write_out(documents: tuple[Document, ...], segments: tuple[Segment, ...] | list[Segment], layout: Layout) -> str:
+def write_out(documents: Sequence[Document], segments: Sequence[Segment], layout: Layout) -> str:
     """Write segments as one text; handles that stand in the documents' own text are made harmless.
 
     Args:
@@ -396,7 +396,7 @@ def write_out(documents: tuple[Document, ...], segments: tuple[Segment, ...] | l
     return "".join([*written, neutralise("".join(run))])
 
 
-def _separator(documents: tuple[Document, ...], before: Segment, after: Segment, layout: Layout) -> str:
+def _separator(documents: Sequence[Document], before: Segment, after: Segment, layout: Layout) -> str:
     """What stands between two neighbouring segments."""
     left = before.sources[-1] if before.sources else None
     right = after.sources[0] if after.sources else None

@@ -58,6 +58,25 @@ class TestRecompExtractiveBestFirst(CompressorContract):
         return tiny("recomp-extractive").with_options(order="score", titles="ignore", normalize=True)
 
 
+class TestRecompAbstractive(CompressorContract):
+    def make(self):
+        return tiny("recomp-abstractive")
+
+
+class TestRecompAbstractivePerDocument(CompressorContract):
+    def make(self):
+        return tiny("recomp-abstractive").with_options(per_document=True, on_long="split", max_source_tokens=128)
+
+
+class TestRecompAbstractiveScored(CompressorContract):
+    long_document_sentences = 500  # each has to be encoded
+
+    def make(self):
+        return tiny("recomp-abstractive").with_options(
+            faithfulness="recomp-extractive", on_empty="keep_best", token_counter="characters"
+        )
+
+
 class TestPisco(CompressorContract):
     def make(self):
         return tiny("pisco")

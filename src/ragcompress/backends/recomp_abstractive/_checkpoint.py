@@ -1,0 +1,154 @@
+"""RECOMP's abstractive checkpoints on disk: a plain T5, as transformers saves it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragcompress import pretrained
+from ragcompress.backends.recomp_abstractive.config import RecompAbstractiveConfig
+from ragcompress.checkpoints import fingerprint_folder, no_loading_bar, read_json, require, resolve, whole_folder
+from ragcompress.errors import CheckpointError
+from ragcompress.options import build_config
+
+if TYPE_CHECKING:
+    from ragcompress.backends.recomp_abstractive.model import Summarizer
+
+PUBLISHED = {
+    "nq": "fangyuan/nq_abstractive_compressor",
+    "tqa": "fangyuan/tqa_abstractive_compressor",
+    "hotpotqa": "fangyuan/hotpotqa_abstractive",
+}
+# The name that the other two suggest; the hub has no such repository.
+MISNAMED = "fangyuan/hotpotqa_abstractive_compressor"
+SETTINGS_FILE = "ragcompress.json"
+# Old T5 files hold a bias that no version of the model reads.
+UNUSED_KEYS = re.compile(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$")
+
+
+def find_folder(checkpoint: str | Path | None, revision: str | None) -> Path:
+    """Find the folder of a checkpoint.
+
+    Args:
+        checkpoint: a folder or a hub id.
+        revision: of a hub id.
+
+    Returns:
+        A folder.
+
+    Raises:
+        CheckpointError: none was named, or it cannot be found.
+    """
+    if checkpoint is None:
+        raise CheckpointError(
+            "recomp-abstractive has no default checkpoint: RECOMP's were trained for one kind of question each, and "
+            "have no stated licence.",
+            hint=f"Name one: {', '.join(PUBLISHED.values())}, or a folder with any encoder-decoder.",
+        )
+    if str(checkpoint) == MISNAMED:
+        raise CheckpointError(
+            f"there is no {MISNAMED}.", hint=f"RECOMP's checkpoint for HotpotQA is named {PUBLISHED['hotpotqa']!r}."
+        )
+    return resolve(
+        checkpoint,
+        revision=revision,
+        allow_patterns=(
+            *pretrained.MODEL_FILES,
+            *pretrained.TOKENIZER_FILES,
+            "vocab.json",
+            "merges.txt",
+            SETTINGS_FILE,
+        ),
+        fallback_patterns=pretrained.PICKLED_FILES,
+        complete=pretrained.is_complete,
+    )
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read the options that ``save_summarizer`` wrote.
+
+    Args:
+        folder: of a checkpoint.
+
+    Returns:
+        Options; empty if the folder has none.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        options = read_json(path)["config"]
+        build_config(RecompAbstractiveConfig, options)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} does not hold options of recomp-abstractive: {error}.",
+            hint="Was it written by a newer version? Without the file the defaults are used.",
+        ) from error
+    return dict(options)
+
+
+def load_summarizer(folder: Path, *, device: str, dtype: str | None, batch_tokens: int) -> Summarizer:
+    """Read an encoder-decoder from a folder.
+
+    Args:
+        folder: of a checkpoint.
+        device: where the weights go.
+        dtype: of the weights; None: float32.
+        batch_tokens: padded size of a batch of inputs.
+
+    Returns:
+        Model and tokenizer.
+
+    Raises:
+        CheckpointError: files are missing or do not fit together, or it is another kind of model.
+        OptionError: unknown dtype.
+    """
+    require(folder, ("config.json",), "model configuration")
+    require(folder, pretrained.WEIGHTS, "weights")
+    require(folder, pretrained.TOKENIZERS, "tokenizer")
+    config = pretrained.read_config(folder)
+    named = ", ".join(config.architectures or ()) or config.model_type
+    writes = not config.architectures or "ForConditionalGeneration" in named
+    if not (config.is_encoder_decoder and writes):
+        raise CheckpointError(
+            f"{folder} holds {named}; recomp-abstractive needs an encoder-decoder that writes, such as "
+            "T5ForConditionalGeneration.",
+            hint="Encoders go with 'recomp-extractive' or 'provence'.",
+        )
+    from transformers import AutoModelForSeq2SeqLM
+
+    from ragcompress.backends.recomp_abstractive.model import Summarizer
+    from ragcompress.nn.linear import use_onednn
+
+    model = pretrained.read_model(AutoModelForSeq2SeqLM, folder, dtype=dtype, unused_keys=UNUSED_KEYS)
+    use_onednn(model)
+    return Summarizer(
+        model.to(device),
+        pretrained.read_tokenizer(folder),
+        batch_tokens=batch_tokens,
+        fingerprint=fingerprint_folder(folder, (*pretrained.weight_files(folder), "config.json", "tokenizer.json")),
+        name=folder.name,
+    )
+
+
+def save_summarizer(summarizer: Summarizer, settings: dict[str, Any], folder: Path) -> None:
+    """Write the published layout plus our options, all or nothing.
+
+    Args:
+        summarizer: what to write.
+        settings: JSON-safe options.
+        folder: must not exist, or be empty.
+
+    Raises:
+        CheckpointError: there is something in the folder already.
+    """
+    with whole_folder(folder) as draft:
+        with no_loading_bar():
+            summarizer.model.save_pretrained(draft)
+        summarizer.tokenizer.save_pretrained(draft)
+        (draft / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
