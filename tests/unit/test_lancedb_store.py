@@ -309,7 +309,7 @@ def test_known_reads_the_keys_alone_and_not_too_many_at_once(tmp_path, monkeypat
         lambda self, wanted: columns.append(wanted) or select(self, wanted),
     )
     assert store.known([*names[::2], *(f"x{n}" for n in range(700))]) == set(names[::2])
-    assert asked == [500, 500, 300]
+    assert asked == [512, 512, 276]
     assert columns == [["key"]] * 3
     with pytest.raises(rc.InputTypeError, match="single string"):
         store.known("k1")

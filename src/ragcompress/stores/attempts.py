@@ -63,16 +63,19 @@ class Attempts:
         """
         return self._retried(action, _READ_ATTEMPTS, lambda error: True)
 
-    def writing(self, action: Callable[[], object]) -> None:
+    def writing(self, action: Callable[[], ResultT]) -> ResultT:
         """Call again what another process got in the way of, beyond lancedb's own attempts.
 
         Args:
             action: writes.
 
+        Returns:
+            What it returned.
+
         Raises:
             InputError: it failed for another reason, or every time.
         """
-        self._retried(action, _WRITE_ATTEMPTS, lambda error: bool(_CONFLICT.search(str(error))))
+        return self._retried(action, _WRITE_ATTEMPTS, lambda error: bool(_CONFLICT.search(str(error))))
 
     def _retried(self, action: Callable[[], ResultT], attempts: int, worth_it: Callable[[Exception], bool]) -> ResultT:
         attempt = 0

@@ -17,7 +17,7 @@ from ragcompress.options import check_range
 from ragcompress.stores import index_checks, index_entries, index_reading, index_rows, ranking, rows
 from ragcompress.stores.hits import Hit, hit_of
 from ragcompress.stores.index_search import MIN_CANDIDATES, IndexSearch, State
-from ragcompress.stores.keys import among, check_keys
+from ragcompress.stores.keys import check_keys
 from ragcompress.stores.tables import LanceTable
 from ragcompress.stores.upkeep import Upkeep
 from ragcompress.types import Document, Memory
@@ -35,7 +35,7 @@ _MIN_ROWS_FOR_NEIGHBOURS = 50_000
 class MemoryIndex:
     """A persistent, searchable corpus in a folder or in object storage; needs the extra ``[store]``.
 
-    An ``add`` of up to 500 documents and 64 MiB is one commit: it is there as a whole or not at all. Several processes
+    An ``add`` of up to 512 documents and 512 MiB is one commit: it is there as a whole or not at all. Several processes
     may write at once, and each search sees what others have committed.
     """
 
@@ -122,7 +122,7 @@ class MemoryIndex:
                 index_entries.to_table(entries, part, schema, self.dtype, only_check=True)
         for part in parts:
             found = index_entries.to_table(entries, part, schema, self.dtype)
-            self._table.upsert(found, "row", drop=among(part))
+            self._table.replace(found, "row", part)
         if parts:
             self._upkeep.now_and_then()
 

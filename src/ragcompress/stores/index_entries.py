@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Entries = Mapping[str, tuple[Document, Memory]]
-_BYTES_AT_ONCE = 64 * 1024**2
+# A portion of indexing (see ``indexing.windows``) has to fit in: a killed run leaves whole portions. 256 documents of
+# one chunk, 16 or 64 slots of 4096 float32 numbers, take 64 or 256 MiB.
+_BYTES_AT_ONCE = 512 * 1024**2
 
 
 def sized(entries: Entries) -> Iterator[list[str]]:
@@ -24,7 +26,7 @@ def sized(entries: Entries) -> Iterator[list[str]]:
         entries: by key.
 
     Yields:
-        The keys of one commit: at most 500, and 64 MiB unless a single one is larger.
+        The keys of one commit: at most 512, and 512 MiB unless a single one is larger.
     """
     part: list[str] = []
     size = 0

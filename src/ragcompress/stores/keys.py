@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ragcompress.errors import InputError, InputTypeError
 
-# How many are looked up, replaced or deleted by one statement.
-KEYS_AT_ONCE = 500
+# How many are looked up, replaced or deleted by one statement; a portion of indexing has to fit in.
+KEYS_AT_ONCE = 512
 # Keys become part of a filter, so nothing that means something there is let through.
 _KEY = re.compile(r"[0-9a-zA-Z._-]{1,256}", re.ASCII)
 
@@ -68,7 +68,7 @@ def among(keys: Sequence[str]) -> str:
 
 
 def parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Cut a list of keys into pieces of 500.
+    """Cut a list of keys into pieces of 512.
 
     Args:
         keys: any number.
