@@ -35,6 +35,18 @@ def holds_handle(text: str) -> bool:
     return _HANDLE.search(text) is not None
 
 
+def count_handles(text: str) -> int:
+    """How many handles a text holds.
+
+    Args:
+        text: any.
+
+    Returns:
+        The number.
+    """
+    return len(_HANDLE.findall(text))
+
+
 def holds_half_a_handle(text: str) -> bool:
     """Whether the beginning of a handle stands in a text without its end.
 

@@ -7,15 +7,13 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from llama_index.core.schema import BaseNode, IndexNode, TextNode
-from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
-from llama_index.postprocessor.ragcompress.nodes import harmless, is_compressed, to_document
+from llama_index.core.schema import BaseNode, TextNode
+from llama_index.core.vector_stores.utils import node_to_metadata_dict
+from llama_index.postprocessor.ragcompress.disarming import without_notes
+from llama_index.postprocessor.ragcompress.nodes import is_compressed, to_document
+from llama_index.postprocessor.ragcompress.written import CONTENT_KEY, OWN_KEYS, read_node
 
 from ragcompress import Document, InputError, InputTypeError, copied_metadata
-
-# Where LlamaIndex's own way of writing a node as metadata puts everything that is no plain metadata.
-_CONTENT_KEY = "_node_content"
-_OWN_KEYS = (_CONTENT_KEY, "_node_type")
 
 
 def to_indexed(nodes: Sequence[BaseNode], title_key: str) -> list[Document]:
@@ -57,10 +55,11 @@ def _to_indexed(node: object, place: int, title_key: str) -> Document:
         )
     # Without a text there is nothing to encode; the summary of indexing will say so.
     document = to_document(node, title_key) or Document("", node.node_id)
-    bare = node.model_copy(update={"embedding": None})
+    metadata = without_notes(node.metadata)
+    bare = node.model_copy(update={"embedding": None, "metadata": metadata})
     bare.set_content("")
     try:
-        json.dumps(node.metadata, allow_nan=False)
+        json.dumps(metadata, allow_nan=False)
         written = node_to_metadata_dict(bare, remove_text=True)
     except (TypeError, ValueError) as error:
         raise InputError(
@@ -69,7 +68,7 @@ def _to_indexed(node: object, place: int, title_key: str) -> Document:
             "say, leave obj out, and hand it over as RagCompressRetriever(object_map={index_id: obj}).",
         ) from error
     # LlamaIndex adds doc_id and the like for filters; what the node itself says under such a name counts more.
-    plain = {name: value for name, value in node.metadata.items() if name not in _OWN_KEYS}
+    plain = {name: value for name, value in metadata.items() if name not in OWN_KEYS}
     return replace(document, metadata=written | plain)
 
 
@@ -87,7 +86,10 @@ def from_indexed(documents: Sequence[Document], title_key: str) -> list[BaseNode
     nodes: list[BaseNode] = []
     taken: set[str] = set()
     for document in documents:
-        node = _written_node(document) or _plain_node(document, title_key)
+        node = _written_node(document) or _plain_node(document)
+        node.metadata = without_notes(copied_metadata(node.metadata))
+        if document.title:
+            node.metadata.setdefault(title_key, document.title)
         if node.node_id in taken:
             # Passages that go by the name of their source: LlamaIndex would take them for one node and drop the others.
             node.id_ = _derived_id(document)
@@ -97,23 +99,17 @@ def from_indexed(documents: Sequence[Document], title_key: str) -> list[BaseNode
 
 
 def _written_node(document: Document) -> BaseNode | None:
-    if _CONTENT_KEY not in document.metadata:
+    if CONTENT_KEY not in document.metadata:
         return None
     try:
-        node = metadata_dict_to_node(dict(document.metadata), text=document.text)
+        node = read_node(document.metadata, document.text)
     except (ValueError, TypeError, RecursionError):  # somebody else's entry under LlamaIndex's key
         return None
-    if isinstance(node, IndexNode) and isinstance(node.obj, BaseNode):
-        # LlamaIndex goes on to it by itself, past everything that makes texts harmless.
-        node.obj = harmless(node.obj)
     return node if node.node_id == document.id else None
 
 
-def _plain_node(document: Document, title_key: str) -> TextNode:
-    metadata = copied_metadata(document.metadata)
-    if document.title:
-        metadata.setdefault(title_key, document.title)
-    return TextNode(text=document.text, id_=document.id or _derived_id(document), metadata=metadata)
+def _plain_node(document: Document) -> TextNode:
+    return TextNode(text=document.text, id_=document.id or _derived_id(document), metadata=dict(document.metadata))
 
 
 def _derived_id(document: Document) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import uuid
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, TextNode
 from llama_index.postprocessor.ragcompress.counting import holds_handle
+from llama_index.postprocessor.ragcompress.disarming import copied, disarm_templates, harmless, set_text
 
 from ragcompress import (
     NOTE_KEY,
@@ -20,7 +20,6 @@ from ragcompress import (
     Outcome,
     attach_question,
     carries_handles,
-    copied_metadata,
     neutralise,
     note,
 )
@@ -59,22 +58,6 @@ def is_compressed(node: BaseNode) -> bool:
     if NOTE_KEY not in node.excluded_llm_metadata_keys:
         return False
     return carries_handles(node.get_content(MetadataMode.NONE), node.metadata)
-
-
-def harmless(node: BaseNode) -> BaseNode:
-    """Copy a node without the handles that somebody wrote into its text or metadata.
-
-    Args:
-        node: of any kind.
-
-    Returns:
-        A new one that may stand in a prompt.
-    """
-    copied = _copied(node)
-    text = copied.get_content(MetadataMode.NONE)
-    if neutralise(text) != text:
-        _set_text(copied, neutralise(text))
-    return copied
 
 
 class Assembly:
@@ -128,6 +111,8 @@ class Assembly:
             followed before.
         """
         items = self._built(outcome)
+        for item in items:
+            disarm_templates(item.node)
         if query is not None and query.strip():
             self._attach(query, items)
         return items
@@ -165,7 +150,7 @@ class Assembly:
         ]
         for item, text, old in zip(items, attach_question(query, beside), texts, strict=True):
             if holds_handle(old) and text != old:
-                _set_text(item.node, text)
+                set_text(item.node, text)
 
     def _titled(self, node: BaseNode) -> str:
         """A short text that stayed text, as a reader writes it into its own prompt."""
@@ -177,7 +162,7 @@ class Assembly:
     def _passed(self, item: NodeWithScore, outcome: Outcome) -> NodeWithScore:
         # The note of an earlier compressor says that its handles are genuine.
         if is_compressed(item.node):
-            node = _copied(item.node)
+            node = copied(item.node)
         else:
             node = harmless(item.node)
             _annotate(node, NOTE_KEY, note(outcome, None, self._backend))
@@ -185,10 +170,10 @@ class Assembly:
 
     def _compressed(self, items: list[NodeWithScore], part: CompressedDocument, outcome: Outcome) -> NodeWithScore:
         (item,) = items
-        node = _copied(item.node)
+        node = copied(item.node)
         original = node.get_content(MetadataMode.NONE)
         if part.text != original:
-            _set_text(node, part.text)
+            set_text(node, part.text)
         _annotate(node, NOTE_KEY, note(outcome, part, self._backend))
         if self._keep_original:
             _annotate(node, ORIGINAL_KEY, original)
@@ -218,53 +203,6 @@ def _insert(built: list[tuple[list[int], NodeWithScore]], place: int, item: Node
         if (earlier := [each for each in places if each < place])
     ]
     built.insert(max(before)[1] + 1 if before else 0, ([place], item))
-
-
-def _copied(node: BaseNode) -> BaseNode:
-    """Copy deeply, except for what an ``IndexNode`` points at: a retriever, say, that is no part of the node."""
-    target = getattr(node, "obj", None)
-    # Values that cannot be copied, a connection, say, are shared as well: they must not fail a query.
-    metadata = copied_metadata(node.metadata)
-    known = {id(node.metadata): metadata} | ({} if target is None else {id(target): target})
-    copied = copy.deepcopy(node, known)
-    _disarm(copied)
-    return copied
-
-
-def _disarm(node: BaseNode) -> None:
-    """Make handles harmless that somebody wrote into metadata which prompts show: they would be read as genuine."""
-    hidden = {NOTE_KEY, ORIGINAL_KEY} & set(node.excluded_llm_metadata_keys)
-    shown = {key: value for key, value in node.metadata.items() if key not in hidden}
-    if neutralise(written := str(shown)) == written:
-        return
-    node.metadata = {
-        neutralise(key): value if key in hidden else _harmless(value) for key, value in node.metadata.items()
-    }
-    for name in ("excluded_llm_metadata_keys", "excluded_embed_metadata_keys"):
-        setattr(node, name, [neutralise(key) for key in getattr(node, name)])
-
-
-def _harmless(value: Any) -> Any:  # noqa: ANN401 (metadata may hold anything)
-    if isinstance(value, dict):
-        found: Any = {_harmless(key): _harmless(each) for key, each in value.items()}
-    elif isinstance(value, list):
-        found = [_harmless(each) for each in value]
-    else:
-        found = value
-    # Prompts show what str() makes of a value.
-    return found if neutralise(written := str(found)) == written else neutralise(written)
-
-
-def _set_text(node: BaseNode, text: str) -> None:
-    """Replace the text, and forget what was true of the old one only: offsets and embeddings."""
-    if isinstance(node, Node) and node.text_resource is not None:
-        # set_content would lose the mimetype.
-        node.text_resource = node.text_resource.model_copy(update={"text": text, "data": None, "embeddings": None})
-    else:
-        node.set_content(text)
-    for name in ("embedding", "text_embedding", "start_char_idx", "end_char_idx"):
-        if name in type(node).model_fields:
-            setattr(node, name, None)
 
 
 def _annotate(node: BaseNode, key: str, value: str) -> None:
