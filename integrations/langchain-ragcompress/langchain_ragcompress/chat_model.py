@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, ModelProfile
@@ -26,13 +26,14 @@ from langchain_ragcompress.calls import (
     no_tools,
     whole,
 )
+from langchain_ragcompress.configured import Configured
 from langchain_ragcompress.messages import to_message, to_request
 
 # Two calls at once must not load another model twice.
 _LOCK = threading.Lock()
 
 
-class ChatRagCompress(BaseChatModel):
+class ChatRagCompress(Configured, BaseChatModel):
     """Answers with the decoder of a latent backend, e.g. PISCO or OSCAR.
 
     It is made from plain configuration and loads the model on the first call; configured like a ``RagCompressor`` it
@@ -257,33 +258,9 @@ class ChatRagCompress(BaseChatModel):
             return self.to_json_not_implemented()
         return super().to_json()
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy, with other configuration if ``update`` names some; see ``pydantic.BaseModel.model_copy``.
-
-        Args:
-            update: fields that change.
-            deep: whether the options are copied, too.
-
-        Returns:
-            The copy.
-
-        Raises:
-            OptionError: as from the constructor.
-        """
-        if not update:
-            return super().model_copy(deep=deep)
-        # The adapter holds the configuration as well, so a changed copy is built anew.
-        return type(self)(**({name: getattr(self, name) for name in self.model_fields_set} | dict(update)))
-
-    def __eq__(self, other: object) -> bool:
-        """Compare the configuration, and readers that were built by hand by identity."""
-        if not isinstance(other, ChatRagCompress) or type(self) is not type(other):
-            return NotImplemented
+    def _compared(self) -> dict[str, Any]:
         names = set(type(self).model_fields) - set(BaseChatModel.model_fields) - {"reader"}
-        same = all(getattr(self, name) == getattr(other, name) for name in names)
-        return same and self.reader is other.reader
-
-    __hash__ = None  # type: ignore[assignment]  # the options are a dictionary
+        return {name: getattr(self, name) for name in names} | {"reader": id(self.reader)}
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from langchain_core.callbacks import Callbacks, adispatch_custom_event, dispatch_custom_event
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -13,13 +13,14 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from pydantic import ConfigDict, Field, PrivateAttr, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 import ragcompress as rc
+from langchain_ragcompress.configured import Configured
 from langchain_ragcompress.documents import carried_along, from_outcome, summary, to_core
 
 # Name of the run and of the event in traces.
 RUN_NAME = "ragcompress"
 
 
-class RagCompressor(BaseDocumentCompressor):
+class RagCompressor(Configured, BaseDocumentCompressor):
     """Compresses retrieved documents with any ragcompress backend.
 
     It is made from plain configuration and loads the backend on the first call. It can be pickled, and be written as
@@ -206,36 +207,17 @@ class RagCompressor(BaseDocumentCompressor):
         """Do the same off the event loop; see ``remember``."""
         return await asyncio.to_thread(self.remember, documents)
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy, with other configuration if ``update`` names some; see ``pydantic.BaseModel.model_copy``.
+    def _arguments(self, changed: Collection[str]) -> dict[str, Any]:
+        values = super()._arguments(changed)
+        configuration = {"backend", "checkpoint", "options"}
+        if not self._by_hand or configuration & set(changed):
+            return values
+        return {"compressor": self._adapter.compressor} | {
+            name: value for name, value in values.items() if name not in configuration
+        }
 
-        Args:
-            update: fields that change.
-            deep: whether the options are copied, too.
-
-        Returns:
-            The copy.
-
-        Raises:
-            OptionError: as from the constructor.
-        """
-        if not update:
-            return super().model_copy(deep=deep)
-        # The adapter holds the configuration as well, so a changed copy is built anew.
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        if self._by_hand and not {"backend", "checkpoint", "options"} & set(update):
-            values = {"compressor": self._adapter.compressor} | values
-            del values["backend"], values["checkpoint"], values["options"]
-        return type(self)(**(values | dict(update)))
-
-    def __eq__(self, other: object) -> bool:
-        """Compare the configuration, and compressors that were built by hand by identity."""
-        if not isinstance(other, RagCompressor) or type(self) is not type(other) or self._by_hand != other._by_hand:
-            return NotImplemented
-        same = dict(self) == dict(other)
-        return same and (not self._by_hand or self._adapter.compressor is other._adapter.compressor)
-
-    __hash__ = None  # type: ignore[assignment]  # the options are a dictionary
+    def _compared(self) -> dict[str, Any]:
+        return dict(self) | {"compressor": id(self._adapter.compressor) if self._by_hand else None}
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:

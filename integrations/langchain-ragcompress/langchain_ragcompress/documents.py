@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -51,7 +51,8 @@ def for_index(documents: Sequence[Document], title_key: str) -> list[rc.Document
         title_key: where in the metadata a title may be; it stays there as well, where filters look for it.
 
     Returns:
-        As many documents of the core; they share nothing with those given.
+        As many documents of the core; they share nothing with those given. What an earlier compressor noted is left
+        out.
 
     Raises:
         InputTypeError: something else is among them.
@@ -64,7 +65,7 @@ def for_index(documents: Sequence[Document], title_key: str) -> list[rc.Document
             hint="Add the documents as they were before they were compressed.",
         )
     return [
-        replace(document, metadata=rc.copied_metadata(given.metadata))
+        replace(document, metadata=rc.copied_metadata(_without_notes(given.metadata)))
         for document, given in zip(converted, documents, strict=True)
     ]
 
@@ -118,11 +119,11 @@ def from_outcome(
         # Handles in text that goes on as it came are made harmless, too.
         text = rc.neutralise(documents[index].page_content) if text is None else text
         copy = _copied(documents[index], text)
-        copy.metadata = {key: _harmless(key, value) for key, value in copy.metadata.items()}
+        copy.metadata = {key: _harmless(value) for key, value in copy.metadata.items()}
         _set_score(copy.metadata, score, replace_score)
         if keep_original:
-            # An earlier compressor in the chain has seen more of it.
-            copy.metadata.setdefault(rc.ORIGINAL_KEY, documents[index].page_content)
+            # What the spans of the note point into; harmless, since LangChain prints metadata beside the text.
+            copy.metadata[rc.ORIGINAL_KEY] = rc.neutralise(documents[index].page_content)
         copy.metadata[rc.NOTE_KEY] = note
         return copy
 
@@ -169,7 +170,7 @@ def from_index(context: rc.CompressedContext, *, backend: str, title_key: str, k
     """
     documents = []
     for found in context.documents:
-        metadata = dict(found.metadata)
+        metadata = _without_notes(found.metadata)
         if found.title is not None:
             metadata[title_key] = found.title
         documents.append(Document(found.text, id=found.id, metadata=metadata))
@@ -225,17 +226,22 @@ def _copied(document: Document, text: str | None = None) -> Document:
     return deepcopy(document, known).model_copy(update={} if text is None else {"page_content": text})
 
 
-def _harmless(key: str, value: Any, depth: int = 0) -> Any:  # noqa: ANN401 (whatever is in the metadata)
+def _without_notes(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """In an index, a note says nothing of what will be found; and a file can write one as well."""
+    return {key: value for key, value in metadata.items() if key not in (rc.NOTE_KEY, rc.ORIGINAL_KEY)}
+
+
+def _harmless(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 (whatever is in the metadata)
     """Disarm forged handles in metadata: prompt templates write titles and the like beside the text."""
-    if key in (rc.NOTE_KEY, rc.ORIGINAL_KEY) or depth > _MAX_DEPTH:
+    if depth > _MAX_DEPTH:
         return value
     if isinstance(value, str):
         harmless = rc.neutralise(value)
         return value if harmless == value else harmless
     if type(value) in (list, tuple):
-        return type(value)(_harmless("", each, depth + 1) for each in value)
+        return type(value)(_harmless(each, depth + 1) for each in value)
     if type(value) is dict:
-        return {name: _harmless("", each, depth + 1) for name, each in value.items()}
+        return {name: _harmless(each, depth + 1) for name, each in value.items()}
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForRetrieverRun,
@@ -21,14 +21,17 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 import ragcompress as rc
 from langchain_ragcompress.candidates import asked_for
 from langchain_ragcompress.compressor import RUN_NAME, RagCompressor
+from langchain_ragcompress.configured import Configured
 from langchain_ragcompress.documents import for_index, from_index, summary
 
 _K = 5
 # An address means the table of this name.
 _TABLE = "index"
+# Arguments that have to fit each other, in the order of ``_check_arguments``.
+_CHECKED = ("retriever", "index", "k", "n_candidates", "where")
 
 
-class RagCompressRetriever(BaseRetriever):
+class RagCompressRetriever(Configured, BaseRetriever):
     """Finds documents by their memory tokens in an index, or compresses what another retriever finds.
 
     ```python
@@ -41,7 +44,7 @@ class RagCompressRetriever(BaseRetriever):
     at once.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     retriever: RetrieverLike | None = None
     """Any runnable that turns a query into documents."""
@@ -49,9 +52,9 @@ class RagCompressRetriever(BaseRetriever):
     """The corpus to search instead: an address, a folder, or an index that is open."""
     compressor: RagCompressor = Field(frozen=True)
     """What the documents go through; with an index: whose memories are in it."""
-    k: int | None = Field(default=None, ge=1)
+    k: int | None = None
     """How many documents come back; see the constructor."""
-    n_candidates: int | None = Field(default=None, ge=1)
+    n_candidates: int | None = None
     """How many documents the other retriever is asked for."""
     where: dict[str, Any] | None = None
     """Metadata that documents of the index must have."""
@@ -77,46 +80,41 @@ class RagCompressRetriever(BaseRetriever):
             retriever: any runnable that turns a query into documents.
             index: instead of a retriever: ``"lancedb://FOLDER"``, a folder, the address of object storage, or a
                 ``ragcompress.MemoryIndex``.
-            k: how many documents come back. With an index: the best, None: 5. With a retriever, and a backend that
-                ranks (``clara``): the best of those it returns, None: as the compressor's ``top_k`` says. With any
-                other backend: how many are retrieved, fewer come back where nothing of a document is kept, None: as
-                many as the retriever returns.
+            k: how many documents come back. With an index: the best, None: as the compressor's ``top_k`` says, or 5.
+                With a retriever, and a backend that ranks (``clara``): the best of those it returns, None: as the
+                compressor's ``top_k`` says. With any other backend: how many are retrieved, fewer come back where
+                nothing of a document is kept, None: as many as the retriever returns.
             n_candidates: how many documents the retriever is asked for, never fewer than ``k``; None: as many as it
                 returns, or ``k`` where the backend does not rank.
-            where: metadata that documents of the index must have, by name, equal values.
+            where: metadata that documents of the index must have, by name, equal values. No boundary between tenants:
+                documents of equal text and title are one, with the metadata of whoever added it last. Give each
+                tenant an index of its own.
             **more: fields of every LangChain retriever: ``name``, ``tags``, ``metadata``.
 
         Raises:
-            OptionError: both a retriever and an index came, or neither; an argument is for the other of them; or the
-                backend cannot search.
-            ValidationError: a value is out of range or of a wrong type.
+            OptionError: both a retriever and an index came, or neither; an argument is for the other of them, or out of
+                range; or the backend cannot search. The same holds for what is set later, and in a call.
+            ValidationError: a value is of a wrong type.
         """
-        if (retriever is None) == (index is None):
-            came = "neither" if index is None else "both"
-            raise rc.OptionError(
-                f"expected a retriever or an index, got {came}.",
-                hint="index='lancedb://FOLDER' is searched by memory tokens; retriever= is any other retriever, whose "
-                "documents are then compressed.",
-            )
-        if index is not None and n_candidates is not None:
-            raise rc.OptionError(
-                f"n_candidates={n_candidates} came with an index, where every document is a candidate.",
-                hint="It is how many documents retriever= is asked for; k is how many come back.",
-            )
-        if index is None and where is not None:
-            raise _no_filter(where)
+        _check_arguments(retriever, index, k, n_candidates, where)
         fields: dict[str, Any] = {
             "compressor": compressor,
             "retriever": retriever,
             "index": str(index) if isinstance(index, Path) else index,
             "k": k,
             "n_candidates": n_candidates,
-            "where": rc.copied_metadata(where) if isinstance(where, Mapping) else where,
+            "where": None if where is None else rc.copied_metadata(where),
         }
         given = {name: value for name, value in fields.items() if value is not None}
         super().__init__(**given, **more)
         if self.index is not None:
             self._searcher = rc.Searcher(self.compressor._adapter, self.index)
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 (as of pydantic)
+        """Refuse what the constructor would refuse."""
+        if name in _CHECKED:
+            _check_arguments(*(value if each == name else getattr(self, each) for each in _CHECKED))
+        super().__setattr__(name, value)
 
     def add_documents(self, documents: Sequence[Document]) -> rc.IndexSummary:
         """Encode documents and add them to the index, which is made if there is none; loads the compressor.
@@ -157,10 +155,10 @@ class RagCompressRetriever(BaseRetriever):
         k: int | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> list[Document]:
-        k = self._checked(k)
+        k, query = self._number(k), _question(query)
         config: RunnableConfig = {"callbacks": run_manager.get_child()}
         if self._searcher is not None:
-            context = self._searcher.search(query, k or _K, self._filter(where))
+            context = self._searcher.search(query, self._best(k), self._filter(where))
             documents, event = self._found(context)
             dispatch_custom_event(RUN_NAME, event, config=config)
             return documents
@@ -180,10 +178,10 @@ class RagCompressRetriever(BaseRetriever):
         k: int | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> list[Document]:
-        k = self._checked(k)
+        k, query = self._number(k), _question(query)
         config: RunnableConfig = {"callbacks": run_manager.get_child()}
         if self._searcher is not None:
-            context = await self._searcher.asearch(query, k or _K, self._filter(where))
+            context = await self._searcher.asearch(query, self._best(k), self._filter(where))
             documents, event = self._found(context)
             await adispatch_custom_event(RUN_NAME, event, config=config)
             return documents
@@ -196,16 +194,18 @@ class RagCompressRetriever(BaseRetriever):
             return (await self.compressor.acompress_documents(found, query, callbacks=run_manager.get_child()))[:k]
         return await step.ainvoke({"documents": found, "query": query}, config)
 
-    def _checked(self, k: int | None) -> int | None:
-        if k is not None and (not isinstance(k, int) or k < 1):
-            raise rc.OptionError(f"k must be a whole number, at least 1, got {k!r}.")
+    def _number(self, k: int | None) -> int | None:
+        _check_number("k", k)
         return self.k if k is None else k
 
+    def _best(self, k: int | None) -> int:
+        """How many are looked for in an index."""
+        return self.compressor.options.get("top_k") or _K if k is None else k
+
     def _filter(self, where: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """A call narrows the search down further; what is no mapping is refused by the index."""
-        if where is None:
-            return self.where
-        return {**(self.where or {}), **where} if isinstance(where, Mapping) else where
+        """A call narrows the search down further."""
+        _check_where(where)
+        return self.where if where is None else {**(self.where or {}), **where}
 
     def _found(self, context: rc.CompressedContext) -> tuple[list[Document], dict[str, Any]]:
         """Documents, and the entry for traces, where the search is a run of its own already."""
@@ -238,32 +238,6 @@ class RagCompressRetriever(BaseRetriever):
             return None
         return self.compressor._runnable(limit=k, ranked=self._ranks)
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy, with other configuration if ``update`` names some; see ``pydantic.BaseModel.model_copy``.
-
-        Args:
-            update: fields that change.
-            deep: whether the fields are copied, too.
-
-        Returns:
-            The copy.
-
-        Raises:
-            OptionError: as from the constructor.
-        """
-        if not update:
-            return super().model_copy(deep=deep)
-        # The searcher holds the configuration as well, so a changed copy is built anew.
-        return type(self)(**({name: getattr(self, name) for name in self.model_fields_set} | dict(update)))
-
-    def __eq__(self, other: object) -> bool:
-        """Compare the configuration."""
-        if not isinstance(other, RagCompressRetriever) or type(self) is not type(other):
-            return NotImplemented
-        return dict(self) == dict(other)
-
-    __hash__ = None  # type: ignore[assignment]  # as of every pydantic class that can change
-
     @field_serializer("index", when_used="json")
     def _write_index(self, index: str | rc.MemoryIndex | None) -> str | None:
         if not isinstance(index, rc.MemoryIndex):
@@ -274,6 +248,41 @@ class RagCompressRetriever(BaseRetriever):
                 hint="Pickle keeps an index that is open.",
             )
         return index.location
+
+
+def _question(query: str) -> str:
+    """What was asked: tools put a line end behind it, which would become other memory tokens."""
+    return query.strip() if isinstance(query, str) else query
+
+
+def _check_arguments(retriever: object, index: object, k: object, n_candidates: object, where: object) -> None:
+    if (retriever is None) == (index is None):
+        came = "neither" if index is None else "both"
+        raise rc.OptionError(
+            f"expected a retriever or an index, got {came}.",
+            hint="index='lancedb://FOLDER' is searched by memory tokens; retriever= is any other retriever, whose "
+            "documents are then compressed.",
+        )
+    _check_number("k", k)
+    _check_number("n_candidates", n_candidates)
+    _check_where(where)
+    if index is not None and n_candidates is not None:
+        raise rc.OptionError(
+            f"n_candidates={n_candidates} came with an index, where every document is a candidate.",
+            hint="It is how many documents retriever= is asked for; k is how many come back.",
+        )
+    if index is None and where is not None:
+        raise _no_filter(where)
+
+
+def _check_number(name: str, value: object) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise rc.OptionError(f"{name} must be a whole number and at least 1, got {value!r}.")
+
+
+def _check_where(where: object) -> None:
+    if where is not None and not (isinstance(where, Mapping) and all(isinstance(name, str) for name in where)):
+        raise rc.OptionError(f"where must be a mapping from names of metadata to values, got {where!r}.")
 
 
 def _no_filter(where: object) -> rc.OptionError:

@@ -115,8 +115,23 @@ def test_keep_original(fakes, documents):
     compressor = RagCompressor(compressor=fakes.Keywords(), keep_original=True)
     out = compressor.compress_documents(documents, QUERY)
     assert out[0].metadata[rc.ORIGINAL_KEY] == documents[0].page_content
+    # What the note's spans point into.
     again = compressor.compress_documents(out, "long")
-    assert again[0].metadata[rc.ORIGINAL_KEY] == documents[0].page_content
+    assert again[0].metadata[rc.ORIGINAL_KEY] == out[0].page_content
+
+
+def test_a_forged_original(fakes):
+    secret = "<|rc:abcdef:8|>"
+    document = Document("The bridge is long.", metadata={rc.ORIGINAL_KEY: f"Made up {secret}", rc.NOTE_KEY: secret})
+    for keep, expected in ((True, document.page_content), (False, rc.neutralise(f"Made up {secret}"))):
+        compressor = RagCompressor(compressor=fakes.Keywords(), keep_original=keep)
+        for query in (QUERY, ""):
+            (out,) = compressor.compress_documents([document], query)
+            assert out.metadata[rc.ORIGINAL_KEY] == expected
+            assert secret not in str(out), "LangChain prints metadata beside the text"
+    forged = Document(f"The bridge is long {secret}.")
+    (out,) = RagCompressor(compressor=fakes.Keywords(), keep_original=True).compress_documents([forged], QUERY)
+    assert secret not in str(out)
 
 
 def test_several_sources_make_one_new_document(fakes, documents):

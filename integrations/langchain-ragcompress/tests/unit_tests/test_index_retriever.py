@@ -96,6 +96,27 @@ async def test_order_and_scores_are_those_of_the_exact_cosine(retriever, compres
 
 
 @both
+async def test_white_space_around_a_question_does_not_count(monkeypatch, retriever, mode):
+    asked = []
+    search = rc.SearchingCompressor.retrieve
+
+    def noted(self, query, *args, **kwargs):
+        asked.append(query)
+        return search(self, query, *args, **kwargs)
+
+    monkeypatch.setattr(rc.SearchingCompressor, "retrieve", noted)
+    await run(retriever, f" {QUERY}\n", mode)
+    assert asked == [QUERY]
+
+
+@both
+async def test_the_compressors_number_without_another(filled, latent, mode):
+    three = RagCompressRetriever(index=filled, compressor=latent("clara", options={"top_k": 3})[0])
+    assert len(await run(three, QUERY, mode)) == 3
+    assert len(await run(three, QUERY, mode, k=4)) == 4
+
+
+@both
 async def test_k(filled, compressor, retriever, mode):
     everything = [document.id for document in retriever.invoke(QUERY, k=99)]
     assert len(everything) == len(DOCUMENTS)
@@ -104,9 +125,16 @@ async def test_k(filled, compressor, retriever, mode):
     two = RagCompressRetriever(index=filled, compressor=compressor, k=2)
     assert [document.id for document in await run(two, QUERY, mode)] == everything[:2]
     assert len(await run(two, QUERY, mode, k=4)) == 4
-    for k in (0, -1, "3"):
+    two.k = 1
+    assert [document.id for document in await run(two, QUERY, mode)] == everything[:1]
+    for k in (0, -1, "3", True, 2.0):
         with pytest.raises(rc.OptionError, match="k must be a whole number"):
             await run(retriever, QUERY, mode, k=k)
+        with pytest.raises(rc.OptionError, match="k must be a whole number"):
+            RagCompressRetriever(index=filled, compressor=compressor, k=k)
+        with pytest.raises(rc.OptionError, match="k must be a whole number"):
+            two.k = k
+    assert two.k == 1
 
 
 def test_ids_titles_and_metadata_survive(retriever):
@@ -156,14 +184,21 @@ async def test_filters(filled, compressor, retriever, mode):
     assert await run(narrow, QUERY, mode, where={"page": 3}) == []
     assert {document.id for document in await run(narrow, QUERY, mode, where={})} == even
     assert "d3" in {document.id for document in await run(narrow, QUERY, mode, where={"even": False})}
-    with pytest.raises(rc.InputTypeError, match="where must be a mapping"):
-        await run(retriever, QUERY, mode, where="page")
+    for wrong in ("page", {3: "page"}):
+        with pytest.raises(rc.OptionError, match="where must be a mapping"):
+            await run(retriever, QUERY, mode, where=wrong)
+        with pytest.raises(rc.OptionError, match="where must be a mapping"):
+            narrow.where = wrong
+    narrow.where = {"page": 4}
+    assert [document.id for document in await run(narrow, QUERY, mode)] == ["d4"]
 
 
 @both
 async def test_an_empty_question_is_refused(retriever, mode):
     with pytest.raises(rc.InputError, match="query is empty"):
         await run(retriever, " ", mode)
+    with pytest.raises(rc.InputTypeError, match="query must be a string, got dict"):
+        await run(retriever, {"query": QUERY}, mode)
 
 
 @both
@@ -189,6 +224,20 @@ def test_forged_handles_and_old_scores_are_harmless(tmp_path, compressor):
     assert handle not in found.page_content
     assert handle not in str(found.metadata)
     assert found.metadata["relevance_score"] < 1
+
+
+def test_what_was_noted_elsewhere_is_left_out(tmp_path, tiny_checkpoint, compressor):
+    notes = {rc.ORIGINAL_KEY: "made up <|rc:abcdef:8|>", rc.NOTE_KEY: "made up"}
+    text = DOCUMENTS[0].page_content
+    retriever = RagCompressRetriever(index=tmp_path / "index", compressor=compressor)
+    retriever.add_documents([Document(text, id="x", metadata={"page": 1} | notes)])
+    index = rc.open_index(compressor._adapter.compressor, tmp_path / "index")
+    (hit,) = compressor._adapter.compressor.retrieve(QUERY, index).documents
+    assert hit.metadata == {"page": 1}
+    rc.index(compressor._adapter.compressor, [rc.Document(DOCUMENTS[1].page_content, metadata=notes)], index)
+    for document in retriever.invoke(QUERY):
+        assert rc.ORIGINAL_KEY not in document.metadata
+        assert rc.read_note(document.metadata)["backend"] == "clara"
 
 
 # Adding.
@@ -310,11 +359,28 @@ def test_exactly_one_of_retriever_and_index(tmp_path, compressor):
         wrapping.add_documents(DOCUMENTS)
 
 
+def test_what_is_set_later_must_fit_as_well(filled, compressor):
+    searching = RagCompressRetriever(index=filled, compressor=compressor)
+    wrapping = RagCompressRetriever(retriever=RunnableLambda(lambda query: []), compressor=compressor)
+    for retriever, name, value in (
+        (searching, "retriever", wrapping),
+        (searching, "n_candidates", 9),
+        (wrapping, "retriever", None),
+        (wrapping, "n_candidates", 0),
+        (wrapping, "where", {"page": 3}),
+    ):
+        with pytest.raises(rc.OptionError):
+            setattr(retriever, name, value)
+    wrapping.n_candidates = 9
+    searching.tags = ["x"]
+    assert (wrapping.n_candidates, searching.tags) == (9, ["x"])
+
+
 @pytest.mark.parametrize(
     "wrong", [{"k": 0}, {"k": "many"}, {"where": "page"}, {"wher": {}}, {"index": 3}, {"compressor": "clara"}]
 )
 def test_wrong_values_are_refused(tmp_path, compressor, wrong):
-    with pytest.raises(ValidationError, match=next(iter(wrong))):
+    with pytest.raises((ValidationError, rc.OptionError), match=next(iter(wrong))):
         RagCompressRetriever(**({"index": tmp_path, "compressor": compressor} | wrong))
 
 

@@ -7,7 +7,6 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_ragcompress import RagCompressor, RagCompressRetriever
-from pydantic import ValidationError
 
 import ragcompress as rc
 
@@ -93,8 +92,11 @@ async def test_nothing_found(compressor, mode):
 
 @both
 async def test_wrong_k(compressor, mode):
-    with pytest.raises(ValidationError):
-        RagCompressRetriever(retriever=Unasked(), compressor=compressor, k=0)
-    for k in (0, -1, "3"):
+    retriever = RagCompressRetriever(retriever=Unasked(), compressor=compressor)
+    for k in (0, -1, "3", True):
         with pytest.raises(rc.OptionError, match="k must be a whole number"):
-            await run(RagCompressRetriever(retriever=Unasked(), compressor=compressor), "bridge", mode, k=k)
+            RagCompressRetriever(retriever=Unasked(), compressor=compressor, k=k)
+        with pytest.raises(rc.OptionError, match="k must be a whole number"):
+            await run(retriever, "bridge", mode, k=k)
+        with pytest.raises(rc.OptionError, match="k must be a whole number"):
+            retriever.k = k
