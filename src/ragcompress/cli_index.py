@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 def index(
+    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -50,7 +52,7 @@ def index(
         str | None, typer.Option(help="Of a Ray cluster, e.g. auto or ray://HOST:10001; default: one on this machine.")
     ] = None,
     rejects: Annotated[
-        Path, typer.Option(help="JSON Lines of what was left out, with the reasons; made if something was.")
+        Path, typer.Option(help="JSON Lines of what was left out, with the reasons; made anew if something was.")
     ] = Path("rejects.jsonl"),
     text_field: Annotated[str, typer.Option(help="Name of the text in objects and rows.")] = "text",
     title_field: Annotated[str, typer.Option(help="Name of the title.")] = "title",
@@ -73,9 +75,13 @@ def index(
     """
     from ragcompress import indexing, registry, terminal
     from ragcompress.cli import merge_options
+    from ragcompress.compressor import OfflineCompressor
+    from ragcompress.indexing.rejects import RejectsFile
     from ragcompress.indexing.sources import Sources
+    from ragcompress.indexing.targets import StoreTarget, cannot_search, check_place, open_target
     from ragcompress.options import check_choice, check_range
     from ragcompress.reading import Fields
+    from ragcompress.searching import SearchingCompressor
 
     # Everything that can be wrong without a model is found before one is loaded.
     named = {"base": base, "device": device, "dtype": dtype, "batch_tokens": batch_tokens}
@@ -91,19 +97,29 @@ def index(
 
         require_ray()
     fields = Fields(text_field, title_field, id_field, more=tuple(metadata_field or ()))
-    found = Sources(sources, fields=fields, encoding=encoding)
-    if any(rejects.absolute() == Path(file).absolute() for file in found.files):
-        raise OptionError(f"--rejects {rejects} is one of the files to read and would be overwritten.")
-    _check_place(store)
+    found = Sources(sources, fields=fields, encoding=encoding, rejects=rejects)
+    RejectsFile(rejects)
+    check_place(store, store_dtype)
     if found.remark:
         terminal.tell(found.remark)
     with terminal.quiet_warnings():
         with terminal.progress(f"loading {backend}"):
             compressor = registry.load(backend, checkpoint, **options)
+        assert isinstance(compressor, OfflineCompressor)  # its class was checked
+        try:
+            target = open_target(compressor, store, store_dtype)
+        except SpaceMismatchError as error:
+            another = _command(context, store=f"{store.rstrip('/')}-2")
+            raise SpaceMismatchError(
+                str(error).removesuffix(error.hint or "").rstrip(),
+                hint=f"Name the checkpoint, dtype and options that built it, or a new place: {another}",
+            ) from error
+        if isinstance(target, StoreTarget) and issubclass(registry.find(backend), SearchingCompressor):
+            terminal.tell(f"what is kept here serves other retrievers alone: {cannot_search(compressor)}")
         try:
             with _shown(found) as progress:
                 summary = indexing.index(
-                    compressor,  # type: ignore[arg-type]  # its class was checked
+                    compressor,
                     found,
                     store,
                     engine=engine,
@@ -113,13 +129,6 @@ def index(
                     rejects=rejects,
                     progress=progress,
                 )
-        except SpaceMismatchError as error:
-            raise SpaceMismatchError(
-                str(error).removesuffix(error.hint or "").rstrip(),
-                hint="Name the checkpoint, dtype and options that built it, or a new place: ragcompress index "
-                f"{' '.join(sources)} --backend {backend}{f' --checkpoint {checkpoint}' if checkpoint else ''} "
-                f"--store {store.rstrip('/')}-2",
-            ) from error
         except KeyboardInterrupt:
             terminal.tell("interrupted; what was written is kept, and the same command goes on from there")
             raise
@@ -132,7 +141,9 @@ def index(
         raise InputError(f"there is nothing to index in {' '.join(sources)}.")
     if json_output:
         entry = {**asdict(summary), "tokens_per_second": summary.tokens_per_second}
-        entry["rejected"] = [asdict(each) for each in summary.rejected]
+        entry["rejected"] = [
+            {"place": each.place, "reason": each.reason, "content": each.content} for each in summary.rejected
+        ]
         terminal.emit(json.dumps(entry) + "\n")
     else:
         terminal.emit(f"{summary}\n{summary.store}\n")
@@ -159,12 +170,23 @@ def _check_backend(backend: str) -> None:
     )
 
 
-def _check_place(store: str) -> None:
-    from ragcompress.stores.opening import check_location
-
-    if store.startswith("memory://"):
-        raise OptionError(f"--store {store} would end with this process.", hint="E.g. --store lancedb://FOLDER")
-    check_location(store)
+def _command(context: typer.Context, **changed: str) -> str:
+    """The command as it was typed, with other values of some options."""
+    words = ["ragcompress", "index"]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        value = changed.get(name, context.params[name])
+        values = list(value) if isinstance(value, (list, tuple)) else [value]
+        if parameter.param_type_name == "argument":
+            words += values
+        elif getattr(parameter, "is_flag", False):
+            words.append(parameter.opts[0])
+        else:
+            words += [word for each in values for word in (parameter.opts[0], str(each))]
+    return shlex.join(words)
 
 
 @contextmanager

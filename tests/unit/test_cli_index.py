@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 import ragcompress as rc
 from ragcompress import cli_index, registry, terminal
 from ragcompress.__main__ import main
+from ragcompress.backends.clara import Clara
 from ragcompress.indexing import windows
+from ragcompress.latent.tiny import tiny_clara
 from ragcompress.testing import tiny
 
 pytest.importorskip("lancedb", reason="needs ragcompress[store]")
@@ -105,7 +108,58 @@ def test_options_of_the_backend_change_what_is_encoded(checkpoint, capsys):
     assert run(checkpoint, corpus(2)) == 2
     err = capsys.readouterr().err
     assert "titles: 'ignore' there, 'prefix' asked for" in err
-    assert f"--backend clara --checkpoint {checkpoint} --store lancedb://corpus-2" in err
+    assert f"corpus.jsonl --store lancedb://corpus-2 --backend clara --checkpoint {checkpoint}\n" in err
+
+
+def test_the_command_for_another_place_is_the_one_that_was_typed(checkpoint, capsys):
+    run(checkpoint, corpus(2))
+    os.mkdir("a folder")
+    corpus(2, "a folder/more.jsonl")
+    capsys.readouterr()
+    arguments = ["a folder", "corpus.jsonl", "--backend", "clara", "--checkpoint", checkpoint, "--store", "corpus/",
+                 "--metadata-field", "lang", "--metadata-field", "the year", "--option", "titles=ignore", "--batch-tokens", "64",
+                 "--rejects", "left out.jsonl", "--json"]  # fmt: skip
+    assert main(["index", *arguments]) == 2
+    command = capsys.readouterr().err.splitlines()[0].partition("a new place: ")[2]
+    typed = shlex.split(command)
+    assert typed[:2] == ["ragcompress", "index"]
+    assert len(typed) == 2 + len(arguments)
+    arguments[arguments.index("corpus/")] = "corpus-2"
+    assert sorted(typed[2:]) == sorted(arguments)
+    capsys.readouterr()
+    assert main(typed[1:]) == 0
+    assert json.loads(capsys.readouterr().out)["n_added"] == 2
+
+
+def test_what_a_worker_says_of_its_checkpoint_is_no_advice_to_name_another_place(checkpoint, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise rc.SpaceMismatchError("a worker loaded something else.", hint="Name a checkpoint that is the same.")
+
+    monkeypatch.setattr("ragcompress.indexing.index", fail)
+    assert run(checkpoint, corpus(2)) == 2
+    assert (
+        capsys.readouterr().err.strip().endswith("a worker loaded something else. Name a checkpoint that is the same.")
+    )
+
+
+def test_a_second_run_over_a_folder_leaves_out_its_own_rejects(checkpoint, capsys):
+    corpus(3, "corpus.jsonl", "oops")
+    for words in ("4 records: 3 added, 1 rejected", "4 records: 3 there already, 1 rejected"):
+        assert run(checkpoint, ".", store="lancedb://store/corpus") == 0
+        assert capsys.readouterr().out.replace("0 added, ", "").startswith(words)
+    corpus(3)
+    assert run(checkpoint, ".", store="lancedb://store/corpus") == 0
+    assert not os.path.exists("rejects.jsonl")
+
+
+def test_a_checkpoint_that_cannot_search_says_so(tmp_path, capsys):
+    Clara(tiny_clara(query_reasoner=False)).save_pretrained(tmp_path / "base")
+    assert run(str(tmp_path / "base"), corpus(2)) == 0
+    out, err = capsys.readouterr()
+    assert "store " in out
+    assert err.startswith("what is kept here serves other retrievers alone: ")
+    assert "query reasoner" in err
+    assert err.count("\n") == 1
 
 
 def test_an_index_of_another_checkpoint_names_both_and_the_command_that_builds_another(checkpoint, capsys):
@@ -117,7 +171,7 @@ def test_an_index_of_another_checkpoint_names_both_and_the_command_that_builds_a
     spaces = [rc.load("clara", each).space for each in (checkpoint, other)]
     assert spaces[0] != spaces[1]
     assert all(space in err for space in spaces)
-    assert f"ragcompress index corpus.jsonl --backend clara --checkpoint {other} --store lancedb://corpus-2" in err  # fmt: skip
+    assert f"ragcompress index corpus.jsonl --store lancedb://corpus-2 --backend clara --checkpoint {other}\n" in err  # fmt: skip
     assert len(rc.open_index(rc.load("clara", checkpoint), "corpus")) == 2
 
 
@@ -131,7 +185,12 @@ def test_an_index_of_another_checkpoint_names_both_and_the_command_that_builds_a
         (["corpus.jsonl", "--workers", "0"], "workers"),
         (["corpus.jsonl", "--store", "memory://x"], "would end with this process"),
         (["corpus.jsonl", "--store", "ftp://x"], "no store has the address 'ftp://x'"),
-        (["corpus.jsonl", "--rejects", "corpus.jsonl"], "would be overwritten"),
+        (["corpus.jsonl", "--store", "home"], "home is a folder of something else"),
+        (["corpus.jsonl", "--store-dtype", "int7"], "int7"),
+        (["corpus.jsonl", "--rejects", "corpus.jsonl"], "is one of the files to read and would be overwritten"),
+        (["corpus.jsonl", "--rejects", "link.jsonl"], "is one of the files to read and would be overwritten"),
+        (["corpus.jsonl", "--rejects", "home/thesis.jsonl"], "no rejects: it would be overwritten"),
+        (["corpus.jsonl", "--rejects", "nowhere/rejects.jsonl"], "no file in a directory that exists"),
         (["corpus.jsonl", "--option", "tops=3"], "unknown option 'tops'"),
         (["corpus.jsonl", "--option", "store=x"], "has a flag: --store"),
         (["corpus.jsonl", "--batch-tokens", "0"], "batch_tokens"),
@@ -142,6 +201,9 @@ def test_an_index_of_another_checkpoint_names_both_and_the_command_that_builds_a
 )
 def test_what_is_wrong_is_said_before_a_model_is_loaded(monkeypatch, capsys, arguments, message):
     corpus(1)
+    os.mkdir("home")
+    corpus(1, "home/thesis.jsonl")
+    os.symlink("corpus.jsonl", "link.jsonl")
     monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("loaded"))
     given = [] if "--backend" in arguments else ["--backend", "clara"]
     given += [] if "--store" in arguments else ["--store", "corpus"]
@@ -190,9 +252,9 @@ def test_a_terminal_shows_a_bar(checkpoint, monkeypatch):
     told = []
     monkeypatch.setattr("rich.console.Console", lambda **_: Console(force_terminal=True, file=io.StringIO()))
     monkeypatch.setattr("rich.progress.Progress.update", lambda self, task, **values: told.append(values))
-    assert run(checkpoint, corpus(12)) == 0
+    assert run(checkpoint, corpus(12, "corpus.jsonl", "oops", "", "\n")) == 0
     assert told[-1]["completed"] == os.path.getsize("corpus.jsonl")
-    assert told[-1]["description"].startswith("12 documents, ")
+    assert told[-1]["description"].startswith("13 documents, ")
 
 
 SLOW = """
@@ -206,6 +268,7 @@ def encode(self, documents):
     return plain(self, documents)
 LatentOfflineCompressor.encode = encode
 from ragcompress.__main__ import main
+from ragcompress.backends.clara import Clara
 sys.exit(main(sys.argv[1:]))
 """
 

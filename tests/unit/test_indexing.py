@@ -15,6 +15,7 @@ import torch
 import ragcompress as rc
 from ragcompress.backends.clara import Clara
 from ragcompress.indexing import local, windows
+from ragcompress.indexing.sources import Sources
 from ragcompress.indexing.targets import IndexTarget, StoreTarget, open_target
 from ragcompress.indexing.windows import Record, Skipped
 from ragcompress.latent.tiny import tiny_clara
@@ -221,6 +222,39 @@ def test_what_an_index_cannot_keep_is_left_out_with_the_reason(tmp_path, documen
     assert json.loads(line)["place"] == "x"
     assert reason in json.loads(line)["reason"]
     assert len(opened(tmp_path / "index")) == 3
+
+
+def test_a_run_removes_the_rejects_of_the_one_before(tmp_path):
+    path = tmp_path / "rejects.jsonl"
+    for bad in ([rc.Document(" ")], [rc.Document(" ")], [], []):
+        rc.index(Hashing(), [*corpus(3), *bad], tmp_path / "index", rejects=path)
+        assert path.exists() == bool(bad)
+        assert not bad or path.read_text().count("\n") == 1
+    path.touch()
+    rc.index(Hashing(), corpus(3), tmp_path / "index", rejects=path)
+    assert not path.exists()
+    (tmp_path / "link").symlink_to(path)
+    rc.index(Hashing(), [rc.Document(" ")], tmp_path / "index", rejects=tmp_path / "link")
+    rc.index(Hashing(), corpus(3), tmp_path / "index", rejects=os.devnull)
+    assert (tmp_path / "link").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["years of work\n", '{"place": "Rome", "text": "x"}\n', "5\n", "[[]]", "\x00", " "])
+def test_a_file_of_something_else_is_never_replaced_by_rejects(tmp_path, content):
+    (tmp_path / "rejects.jsonl").write_text(content)
+    with pytest.raises(rc.OptionError, match="no rejects: it would be overwritten"):
+        rc.index(Hashing(), [rc.Document(" ")], tmp_path / "index", rejects=tmp_path / "rejects.jsonl")
+    assert (tmp_path / "rejects.jsonl").read_text() == content
+
+
+def test_rejects_never_replace_a_source(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"place": "p", "reason": "r", "record": "x"}\n')
+    (tmp_path / "link.jsonl").symlink_to(path)
+    for rejects in (path, tmp_path / "link.jsonl"):
+        with pytest.raises(rc.OptionError, match="one of the files to read"):
+            rc.index(Hashing(), Sources([path]), tmp_path / "index", rejects=rejects)
+    assert path.stat().st_size
 
 
 def test_new_metadata_that_cannot_be_kept_leaves_the_old(tmp_path):

@@ -14,6 +14,7 @@ from ragcompress.errors import InputError, InputTypeError, OptionError
 from ragcompress.indexing import local
 from ragcompress.indexing.encoding import Done
 from ragcompress.indexing.rejects import RejectsFile
+from ragcompress.indexing.sources import Sources
 from ragcompress.indexing.summary import IndexSummary, Reject
 from ragcompress.indexing.targets import Target, open_target
 from ragcompress.indexing.windows import HOPELESS_RECORDS, Readable, Record, Window, check_documents, windows
@@ -59,7 +60,7 @@ def index(
         workers: of Ray; None: one for each GPU, or for every two processor cores.
         ray_address: of a Ray cluster; None: one is started here.
         dtype: what vectors are stored in, e.g. ``"int8"``; None: as the index was made, else as they come.
-        rejects: a file of JSON Lines for what was left out, made if something was.
+        rejects: a file of JSON Lines for what was left out, made if something was; that of an earlier run is removed.
         progress: called with the summary so far after each portion.
 
     Returns:
@@ -89,12 +90,16 @@ def index(
         )
     if engine == "local" and ray_address is not None:
         raise OptionError("ray_address needs engine='ray'.")
+    if rejects is not None and isinstance(documents, Sources):
+        documents.check_not_read(rejects)
     file = RejectsFile(Path(rejects)) if rejects is not None else None
     target = open_target(compressor, store, dtype)
     begin = time.perf_counter()
     summary = IndexSummary(target.words)
     todo = windows(documents, compressor, target)
     n_failed = 0
+    if file is not None:
+        file.begin()
     try:
         for window, done in _done(engine, compressor, target, todo, workers, ray_address):
             n_failed += len(done.rejects)

@@ -11,7 +11,8 @@ from ragcompress.compressor import OfflineCompressor
 from ragcompress.errors import InputError, InputTypeError, OptionError, SpaceMismatchError
 from ragcompress.memories import MemoryStore, check_memory, known, open_store
 from ragcompress.searching import SearchingCompressor
-from ragcompress.stores import index_rows
+from ragcompress.stores import index_rows, rows
+from ragcompress.stores.opening import _refuse_folder_of_something_else, check_location
 from ragcompress.types import Document, Memory
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def open_target(
         raise OptionError("the store's address is empty.", hint="E.g. lancedb://FOLDER")
     if store.startswith("memory://"):
         return _opened(compressor, open_store(store), dtype)
-    if _can_search(compressor):
+    if cannot_search(compressor) is None:
         from ragcompress.searcher import open_index
 
         return IndexTarget(open_index(compressor, store, dtype=dtype, create=True))
@@ -235,14 +236,38 @@ def _opened(compressor: OfflineCompressor, store: object, dtype: str | None) -> 
     raise InputTypeError(f"store must be a MemoryStore, a MemoryIndex or an address, got {type(store).__name__}.")
 
 
-def _can_search(compressor: OfflineCompressor) -> bool:
+def cannot_search(compressor: OfflineCompressor) -> str | None:
+    """Why a compressor's memories are kept in a store, which nobody can search.
+
+    Args:
+        compressor: any.
+
+    Returns:
+        The reason; None: they are kept in an index.
+    """
     if not isinstance(compressor, SearchingCompressor):
-        return False
+        return f"{compressor.name} does not search."
     try:
         compressor.check_searchable()
-    except OptionError:
-        return False
-    return True
+    except OptionError as error:
+        return str(error)
+    return None
+
+
+def check_place(store: str, dtype: str | None = None) -> None:
+    """Find out what is wrong with an address whatever the compressor is; nothing is opened or made.
+
+    Args:
+        store: the address.
+        dtype: what vectors are to be stored in.
+
+    Raises:
+        OptionError: it ends with this process, is no address or a folder of something else, or no such number format.
+    """
+    if store.startswith("memory://"):
+        raise OptionError(f"the store {store} would end with this process.", hint="E.g. lancedb://FOLDER")
+    rows.check_dtype(dtype)
+    _refuse_folder_of_something_else(check_location(store), index_rows.TABLE, "store")
 
 
 def _about(document: Document) -> tuple[str | None, str]:
