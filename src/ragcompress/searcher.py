@@ -15,6 +15,7 @@ from ragcompress.errors import InputError, OptionError
 from ragcompress.options import check_range
 from ragcompress.registry import available, find
 from ragcompress.searching import SearchingCompressor
+from ragcompress.stores import index_rows
 from ragcompress.types import CompressedContext, Document
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 # Weak: an index that nobody uses any more is closed. Shared, because a small one is held in main memory as a whole.
 _INDEXES: weakref.WeakValueDictionary[tuple[str, str, str], MemoryIndex] = weakref.WeakValueDictionary()
 _INDEXES_LOCK = threading.Lock()
-_TABLE = "index"
 
 
 def open_index(
@@ -32,7 +32,7 @@ def open_index(
     location: str | Path,
     *,
     dtype: str | None = None,
-    table: str = _TABLE,
+    table: str = index_rows.TABLE,
     create: bool = False,
 ) -> MemoryIndex:
     """Open the index of a compressor's memories.
@@ -55,26 +55,29 @@ def open_index(
     """
     from ragcompress.stores.index import MemoryIndex
     from ragcompress.stores.opening import check_location, check_table_name, local_folder
+    from ragcompress.stores.tables import LanceTable
 
-    place = check_location(location)
-    folder = local_folder(place, check_table_name(table))
-    if folder is not None and not folder.is_dir() and not create:
-        raise InputError(
-            f"there is no index at {place}.",
-            hint=f"Make one: ragcompress index SOURCE --backend {compressor.name} --checkpoint CHECKPOINT --store "
-            f"{location}, or ragcompress.index(compressor, documents, {str(location)!r}).",
-        )
+    place, name = check_location(location), check_table_name(table)
+    folder = local_folder(place, name)
     with _INDEXES_LOCK:
-        name = (place, table, repr(sorted(compressor.memory_settings.items())) + compressor.memory_space)
-        index = _INDEXES.get(name)
-        if index is None or (dtype is not None and dtype != index.dtype):
-            index = _INDEXES[name] = MemoryIndex(
-                place,
-                space=compressor.memory_space,
-                dtype=dtype,
-                table=table,
-                settings=compressor.memory_settings or None,
+        used = (place, name, repr(sorted(compressor.memory_settings.items())) + compressor.memory_space)
+        # What has been deleted since is gone, or is made anew.
+        index = _INDEXES.get(used) if folder is None or folder.is_dir() else None
+        if index is not None and dtype in (None, index.dtype):
+            return index
+        if not create and LanceTable.existing(place, name, "MemoryIndex") is None:
+            raise InputError(
+                f"there is no index at {place}.",
+                hint=f"Make one: ragcompress index SOURCE --backend {compressor.name} --checkpoint CHECKPOINT --store "
+                f"{location}, or ragcompress.index(compressor, documents, {str(location)!r}).",
             )
+        index = _INDEXES[used] = MemoryIndex(
+            place,
+            space=compressor.memory_space,
+            dtype=dtype,
+            table=name,
+            settings=compressor.memory_settings or None,
+        )
         return index
 
 
@@ -139,8 +142,8 @@ class Searcher:
 
         if isinstance(self._given, MemoryIndex):
             return self._given
-        if self._opened is None:
-            self._opened = open_index(self.compressor, self._given, create=create)
+        # Held, so that it stays open; looked up, because it may have been deleted since.
+        self._opened = open_index(self.compressor, self._given, create=create)
         return self._opened
 
     def search(self, query: str, k: int, where: Mapping[str, object] | None = None) -> CompressedContext:

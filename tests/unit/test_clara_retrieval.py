@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from ragcompress import searcher
 from ragcompress.adapter import Adapter
 from ragcompress.backends.clara import Clara
 from ragcompress.latent.tiny import tiny_clara
+from ragcompress.stores import opening
 from ragcompress.testing import tiny
 
 pytest.importorskip("lancedb", reason="needs ragcompress[store]")
@@ -172,6 +174,33 @@ def test_an_index_that_is_not_there_is_not_made_by_looking(clara, tmp_path):
     with pytest.raises(rc.InputError, match="ragcompress index SOURCE --backend clara"):
         rc.open_index(clara, tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_in_object_storage_is_not_made_by_looking(clara, tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "local_folder", lambda *place: None)  # there is no folder to look at
+    rc.LanceDBStore(tmp_path / "corpus")
+    with pytest.raises(rc.InputError, match="there is no index at"):
+        rc.open_index(clara, tmp_path / "corpus")
+    assert [each.name for each in (tmp_path / "corpus").iterdir()] == ["memories.lance"]
+    made = rc.open_index(clara, tmp_path / "corpus", create=True)
+    assert rc.open_index(clara, tmp_path / "corpus") is made
+
+
+def test_a_folder_whose_index_was_never_finished_has_none(clara, tmp_path):
+    (tmp_path / "index.lance" / "data").mkdir(parents=True)
+    with pytest.raises(rc.InputError, match="there is no index at"):
+        rc.open_index(clara, tmp_path)
+
+
+def test_an_index_that_was_deleted_is_made_anew(place, tmp_path):
+    made = rc.Searcher(Adapter("clara", str(place / "checkpoint")), tmp_path / "index")
+    made.add(documents(2))
+    assert len(made.search(QUESTION, 5).documents) == 2
+    shutil.rmtree(tmp_path / "index")
+    with pytest.raises(rc.InputError, match="there is no index at"):
+        made.search(QUESTION, 5)
+    made.add(documents(3))
+    assert len(made.search(QUESTION, 5).documents) == 3
 
 
 def test_components_share_an_open_index(clara, place, index):

@@ -287,7 +287,7 @@ def test_thousands_of_keys_in_one_call_and_keys_are_listed(tmp_path):
     found = store.get([*names, "absent"], space=SPACE)
     assert [None if each is None else each.vectors.item() for each in found] == [*range(5000), None]
     assert store.keys() == sorted(names)
-    assert [each.index_type.upper() for each in store._table.table.list_indices()] == ["BTREE"]
+    assert [each.index_type.upper() for each in store._own()[0].table.list_indices()] == ["BTREE"]
     store.delete(names[:4000])
     assert len(store) == 1000
 
@@ -319,7 +319,7 @@ def test_a_put_above_the_limit_is_written_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_BYTES_AT_ONCE", 2000)
     store = rc.LanceDBStore(tmp_path)
     store.put({f"{n}": memory(n) for n in range(10)})
-    assert store._table.table.stats()["fragment_stats"]["num_fragments"] == 4
+    assert store._own()[0].table.stats()["fragment_stats"]["num_fragments"] == 4
     bad = rc.Memory(torch.ones(2, 4, dtype=torch.int64), 1, SPACE)
     with pytest.raises(rc.InputError):
         store.put({**{f"new{n}": memory(n) for n in range(10)}, "bad": bad})
@@ -371,7 +371,7 @@ def test_many_small_puts_are_merged(tmp_path, monkeypatch):
     store = rc.LanceDBStore(tmp_path)
     for step in range(40):
         store.put({f"{step}": memory(step)})
-    assert store._table.table.stats()["fragment_stats"]["num_fragments"] < 20
+    assert store._own()[0].table.stats()["fragment_stats"]["num_fragments"] < 20
     assert [each.vectors[0, 0].item() for each in store.get([f"{n}" for n in range(40)], space=SPACE)] == list(
         range(40)
     )
@@ -389,6 +389,26 @@ def test_compacting_frees_the_space_and_keeps_the_rest(tmp_path):
     assert rc.LanceDBStore(tmp_path).get(["a"], space=SPACE) == [expected[store.keys().index("a")]]
     with pytest.raises(rc.OptionError, match="keep_seconds"):
         store.compact(keep_seconds=-1)
+
+
+@pytest.mark.parametrize("said", ["Not found: x/data/1.lance", "Retryable commit conflict for version 64"])
+def test_what_another_process_merged_and_dropped_meanwhile_is_no_error(tmp_path, monkeypatch, said):
+    store = rc.LanceDBStore(tmp_path)
+    store.put({"a": memory()})
+    failures = []
+    for owner, name in ((type(store._own()[0].table), "optimize"), (lancedb.merge.LanceMergeInsertBuilder, "execute")):
+
+        def once(self, *given, method=getattr(owner, name), name=name, **more):
+            if name not in failures:
+                failures.append(name)
+                raise RuntimeError(f"lance error: {said}")
+            return method(self, *given, **more)
+
+        monkeypatch.setattr(owner, name, once)
+    store.put({"b": memory(2)})
+    store.compact()
+    assert failures == ["execute", "optimize"]
+    assert store.get(["a", "b"], space=SPACE) == [memory(), memory(2)]
 
 
 CHILD = """
@@ -451,7 +471,7 @@ def test_several_processes_write_at_once(tmp_path):
         each.communicate()
         assert each.returncode == 0
     assert len(reader) == len(reader.keys()) == 40
-    assert reader._table.table.search().select(["key"]).to_arrow().num_rows == 40  # no key twice, not even hidden
+    assert reader._own()[0].table.search().select(["key"]).to_arrow().num_rows == 40  # no key twice, not even hidden
 
 
 def test_a_killed_writer_leaves_nothing_half_written(tmp_path):
@@ -633,11 +653,50 @@ def test_every_way_of_having_no_room(said):
     assert "cannot be used" in str(opening.failed("/x", "t", RuntimeError("os error 2")))
 
 
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ('LanceError(IO): Permission denied (os error 13) at path "/x/data/.tmp"', "may read and write there"),
+        ("Read-only file system (os error 30)", "may read and write there"),
+        ("Client error with status 403 Forbidden: AccessDenied", "set the credentials"),
+        ("Generic S3 error: error sending request for url (https://x): operation timed out", "try again later"),
+        ("Retryable commit conflict for version 64: preempted by concurrent transaction Rewrite", "run it again"),
+        ("Too many open files (os error 24)", "ulimit -n"),
+        ("Not found: /x/data/1.lance", "missing or damaged: delete it"),
+        ("Invalid range 0..2253 for object of size 70 bytes", "missing or damaged: delete it"),
+        ("something new", "Try again"),
+    ],
+)
+def test_what_helps_depends_on_what_went_wrong(said, advice):
+    hint = opening.failed("/x", "t", RuntimeError(f"lance error: {said}, /a/b.rs:1:2")).hint
+    assert advice in hint
+    assert ("delete" in hint) == ("damaged: delete" in advice)
+
+
 # An index in the same place.
 
 
 def entry(value, **more):
     return rc.Document(f"text {value}"), memory(value, spans=((0, 9),) * 2, **more)
+
+
+def test_a_corpus_that_is_only_read_stays_as_it_is(tmp_path):
+    MemoryIndex(tmp_path, space=SPACE).add({"a": entry(1)})
+    store = rc.LanceDBStore(tmp_path)
+    assert store.get(["a", "b"], space=SPACE) == [entry(1)[1], None]
+    assert store.known(["a", "b"]) == {"a"}
+    store.delete(["a"])
+    store.compact()
+    with pytest.raises(rc.OptionError, match="keep_seconds"):
+        store.compact(keep_seconds=-1)
+    assert (store.keys(), len(store), store.n_bytes) == ([], 0, 0)
+    assert pickle.loads(pickle.dumps(store)).get(["a"], space=SPACE) == [entry(1)[1]]
+    assert [each.name for each in tmp_path.iterdir()] == ["index.lance"]
+    other = rc.LanceDBStore(tmp_path)
+    other.put({"b": memory(2)})  # now it is made
+    assert store.get(["a", "b"], space=SPACE) == [entry(1)[1], memory(2)]
+    store.put({"c": memory(3)})
+    assert other.keys() == store.keys() == ["b", "c"]
 
 
 @pytest.mark.parametrize("first", ["store", "index"])
@@ -708,7 +767,8 @@ def test_an_index_that_is_deleted_or_built_again_in_another_process(tmp_path):
 def test_looking_for_an_index_is_cheap(tmp_path, monkeypatch):
     looks = []
     look = tables.LanceTable.existing
-    monkeypatch.setattr(tables.LanceTable, "existing", lambda *place: looks.append(place) or look(*place))
+    noted = lambda place, name, owner: (looks.append(place) if name == "index" else None) or look(place, name, owner)
+    monkeypatch.setattr(tables.LanceTable, "existing", noted)
     store = rc.LanceDBStore(tmp_path)
     store.put({"b": memory()})
     for _ in range(3):

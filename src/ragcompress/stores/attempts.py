@@ -16,7 +16,8 @@ ResultT = TypeVar("ResultT")
 
 _READ_ATTEMPTS = 6
 _WRITE_ATTEMPTS = 12
-_CONFLICT = re.compile("conflict|concurrent", re.IGNORECASE)
+# The last: others have merged what was about to be read, and dropped what was before.
+_IN_THE_WAY = re.compile("conflict|concurrent|not found", re.IGNORECASE)
 
 
 class Attempts:
@@ -75,7 +76,7 @@ class Attempts:
         Raises:
             InputError: it failed for another reason, or every time.
         """
-        return self._retried(action, _WRITE_ATTEMPTS, lambda error: bool(_CONFLICT.search(str(error))))
+        return self._retried(action, _WRITE_ATTEMPTS, lambda error: bool(_IN_THE_WAY.search(str(error))))
 
     def _retried(self, action: Callable[[], ResultT], attempts: int, worth_it: Callable[[Exception], bool]) -> ResultT:
         attempt = 0

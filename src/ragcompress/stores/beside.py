@@ -32,6 +32,14 @@ class IndexBeside:
         self._looked: float | None = None
         self._lock = threading.Lock()
 
+    def is_there(self) -> bool:
+        """Whether there is a table of its name, whatever state it is in.
+
+        Raises:
+            InputError: the place cannot be read.
+        """
+        return opening.is_there(self._location, index_rows.TABLE)
+
     def memories(self, keys: Sequence[str], space: str) -> dict[str, Memory]:
         """Fetch memories.
 
@@ -97,7 +105,7 @@ class IndexBeside:
         return self._looked is None or time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS
 
     def _open(self) -> LanceTable | None:
-        table = LanceTable.existing(self._location, index_rows.TABLE)
+        table = LanceTable.existing(self._location, index_rows.TABLE, "LanceDBStore")
         if table is None:
             return None
         noted = table.metadata

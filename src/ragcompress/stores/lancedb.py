@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ragcompress.errors import InputError
 from ragcompress.memories import check_memory, check_space
-from ragcompress.stores import rows
+from ragcompress.options import check_range
+from ragcompress.stores import opening, rows
 from ragcompress.stores.beside import IndexBeside
 from ragcompress.stores.keys import among, check_keys, parts, possible_keys
 from ragcompress.stores.tables import LanceTable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # Encoded memories wait in main memory for their commit.
 _BYTES_AT_ONCE = 256 * 1024**2
+_OWNER = "LanceDBStore"
 
 
 class LanceDBStore:
@@ -34,7 +36,7 @@ class LanceDBStore:
     """
 
     def __init__(self, location: str | Path, *, table: str = "memories", dtype: object = None) -> None:
-        """Open a store, or make an empty one.
+        """Open a store, or make an empty one; beside an index its table is made by the first put.
 
         Args:
             location: a folder, which is made if it is missing, ``"lancedb://FOLDER"``, or the address of object storage
@@ -51,11 +53,29 @@ class LanceDBStore:
             InputError: the table is damaged, not one of ours, or of a newer version, or there is no room for it.
         """
         self.dtype = rows.check_dtype(dtype)
-        self._table = LanceTable.made(location, table, rows.schema, owner="LanceDBStore", kind="store")
-        self.location, self.table = self._table.location, self._table.name
-        _check_format(self._table)
-        self._upkeep = Upkeep(self._table)
+        self.location, self.table = opening.check_location(location), opening.check_table_name(table)
+        self._opened: tuple[LanceTable, Upkeep] | None = None
         self._beside = IndexBeside(self.location)
+        # A corpus that is only read may lie where nothing can be written.
+        if self._own() is None and not self._beside.is_there():
+            self._made()
+
+    def _own(self) -> tuple[LanceTable, Upkeep] | None:
+        """The store's own table; None: nobody has made it yet."""
+        if self._opened is None:
+            table = LanceTable.existing(self.location, self.table, _OWNER)
+            if table is not None:
+                _check_format(table)
+                self._opened = table, Upkeep(table)
+        return self._opened
+
+    def _made(self) -> tuple[LanceTable, Upkeep]:
+        own = self._own()
+        if own is None:
+            table = LanceTable.made(self.location, self.table, rows.schema, owner=_OWNER, kind="store")
+            _check_format(table)
+            own = self._opened = table, Upkeep(table)
+        return own
 
     def get(self, keys: Sequence[str], *, space: str) -> list[Memory | None]:
         """Fetch several memories, also from an index beside the store; see ``MemoryStore.get``.
@@ -74,12 +94,12 @@ class LanceDBStore:
         return [found.get(key) for key in keys]
 
     def _read(self, keys: Sequence[str]) -> dict[str, Memory]:
+        own = self._own()
+        if own is None:
+            return {}
         names = rows.schema().names
-        return {
-            key: memory
-            for part in parts(keys)
-            for key, memory in _memories(self._table.rows(among(part), names, "key")).items()
-        }
+        found = (own[0].rows(among(part), names, "key") for part in parts(keys))
+        return {key: memory for part in found for key, memory in _memories(part).items()}
 
     def put(self, memories: Mapping[str, Memory]) -> None:
         """Keep several memories; what is there already is replaced. An index beside the store stays as it is.
@@ -100,9 +120,10 @@ class LanceDBStore:
             return
         import pyarrow as pa
 
+        table, upkeep = self._made()
         for part in self._encoded(memories):
-            self._table.upsert(pa.Table.from_pylist(part, schema=rows.schema()), "key")
-        self._upkeep.now_and_then()
+            table.upsert(pa.Table.from_pylist(part, schema=rows.schema()), "key")
+        upkeep.now_and_then()
 
     def _encoded(self, memories: Mapping[str, Memory]) -> Iterator[list[dict[str, Any]]]:
         """Rows, in parts of a bearable size."""
@@ -131,11 +152,14 @@ class LanceDBStore:
             InputError: a key holds something other than letters, digits, ``.``, ``_`` and ``-``; or the table cannot
                 be written.
         """
-        self._table.delete(check_keys(keys))
+        checked, own = check_keys(keys), self._own()
+        if own is not None:
+            own[0].delete(checked)
 
     def keys(self) -> list[str]:
         """All keys of the store's own table, sorted."""
-        return sorted(self._table.keys())
+        own = self._own()
+        return [] if own is None else sorted(own[0].keys())
 
     def known(self, keys: Iterable[str]) -> set[str]:
         """Which of some keys have memories, here or in an index beside the store, of whatever space.
@@ -150,7 +174,8 @@ class LanceDBStore:
             InputError: the table cannot be read, or something is missing in it and the index beside it cannot be read.
         """
         asked = possible_keys(keys)
-        found = self._table.known(asked)
+        own = self._own()
+        found = set() if own is None else own[0].known(asked)
         missing = [key for key in asked if key not in found]
         return found | self._beside.known(missing) if missing else found
 
@@ -168,12 +193,14 @@ class LanceDBStore:
 
     def __len__(self) -> int:
         """How many memories the store's own table keeps."""
-        return self._table.count()
+        own = self._own()
+        return 0 if own is None else own[0].count()
 
     @property
     def n_bytes(self) -> int:
         """What the table takes on disk, old versions included; in object storage: its current version alone."""
-        return self._upkeep.n_bytes
+        own = self._own()
+        return 0 if own is None else own[1].n_bytes
 
     def compact(self, *, keep_seconds: float = 60.0) -> None:
         """Merge the pieces that single puts have left, update the index, and drop old versions.
@@ -188,7 +215,10 @@ class LanceDBStore:
             OptionError: ``keep_seconds`` is negative.
             InputError: the table cannot be written.
         """
-        self._upkeep.compact(keep_seconds)
+        check_range("keep_seconds", keep_seconds, at_least=0)
+        own = self._own()
+        if own is not None:
+            own[1].compact(keep_seconds)
 
     def __repr__(self) -> str:
         """Where it is."""

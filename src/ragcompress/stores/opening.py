@@ -26,6 +26,23 @@ _TABLE = re.compile(r"[0-9a-zA-Z_][0-9a-zA-Z._-]{0,99}", re.ASCII)
 _NO_ROOM = re.compile(
     r"no space left( on device)?|file too large|quota exceeded|not enough space|os error (28|27|122)\b", re.IGNORECASE
 )
+# What else goes wrong, and what helps.
+_ADVICE = (
+    (
+        r"permission|access ?denied|forbidden|unauthorized|not permitted|read-only|credential|os error (1|13|30)\b",
+        "Make sure that this process may read and write there; for object storage, set the credentials.",
+    ),
+    (
+        r"timed? ?out|connection|dns error|lookup address|error sending request|throttl|slow ?down|unavailable",
+        "The place is out of reach: try again later; what was committed before is kept.",
+    ),
+    (r"conflict|concurrent", "Others write to it all the time: run it again; what was committed before is kept."),
+    (r"too many open files|os error 24\b", "Raise the limit of open files, e.g. ulimit -n 4096, and run it again."),
+    (
+        r"not found|invalid range|too small|magic|corrupt|checksum|decode|parse",
+        "Files of it are missing or damaged: delete it, and encode what it held again.",
+    ),
+)
 
 
 def check_location(location: object) -> str:
@@ -102,8 +119,13 @@ def failed(location: str, table: str, error: Exception) -> InputError:
         )
     return InputError(
         f"the table {table!r} at {location} cannot be used: {_first_line(error)}.",
-        hint="If files of it are missing or damaged, delete it: what it held is encoded again.",
+        hint=_advice(str(error)),
     )
+
+
+def _advice(said: str) -> str:
+    found = (advice for pattern, advice in _ADVICE if re.search(pattern, said, re.IGNORECASE))
+    return next(found, "Try again; if that does not help, build another in an empty folder.")
 
 
 def open_table(location: str, name: str, make_schema: Callable[[], pa.Schema], *, owner: str, kind: str) -> Table:
@@ -124,15 +146,10 @@ def open_table(location: str, name: str, make_schema: Callable[[], pa.Schema], *
         OptionError: the location is a folder of something else, or cannot be written.
         InputError: the table is damaged, or there is no room for it.
     """
-    try:
-        import lancedb
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{owner} needs lancedb, which cannot be imported ({error}).", hint="pip install 'ragcompress[store]'"
-        ) from error
+    _check_installed(owner)
     _refuse_folder_of_something_else(location, name, kind)
     try:
-        connection = lancedb.connect(location, read_consistency_interval=timedelta(0))
+        connection = _connected(location)
         table = None if name in _table_names(connection) else _create(connection, name, make_schema)
     except FAILURES as error:
         if _NO_ROOM.search(str(error)):
@@ -153,31 +170,60 @@ def open_table(location: str, name: str, make_schema: Callable[[], pa.Schema], *
     return _open(connection, location, name)
 
 
-def open_existing(location: str, name: str) -> Table | None:
+def open_existing(location: str, name: str, owner: str) -> Table | None:
     """Open a table where there is one; for a local folder that there is none costs a look at the folder.
+
+    Args:
+        location: checked.
+        name: of the table, checked.
+        owner: class that asks, for messages.
+
+    Returns:
+        The table; None: there is none, or nobody has written its first version yet.
+
+    Raises:
+        MissingExtraError: lancedb is not installed.
+        InputError: the table is damaged, or the place cannot be read.
+    """
+    _check_installed(owner)
+    return _open(_connected(location), location, name) if is_there(location, name) else None
+
+
+def is_there(location: str, name: str) -> bool:
+    """Whether there is a table; one whose first version nobody has written yet does not count.
 
     Args:
         location: checked.
         name: of the table, checked.
 
     Returns:
-        The table; None: there is none, or nobody has written its first version yet.
+        True, also if it is damaged.
 
     Raises:
-        InputError: the table is damaged, or the place cannot be read.
+        InputError: the place cannot be read.
     """
-    import lancedb
-
     folder = local_folder(location, name)
     try:
-        if folder is not None and (not folder.is_dir() or _was_never_made(location, name)):
-            return None
-        connection = lancedb.connect(location, read_consistency_interval=timedelta(0))
-        if folder is None and name not in _table_names(connection):
-            return None
+        if folder is not None:
+            return folder.is_dir() and not _was_never_made(location, name)
+        return name in _table_names(_connected(location))
     except FAILURES as error:
         raise failed(location, name, error) from error
-    return _open(connection, location, name)
+
+
+def _check_installed(owner: str) -> None:
+    try:
+        import lancedb  # noqa: F401 (only whether it can be)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{owner} needs lancedb, which cannot be imported ({error}).", hint="pip install 'ragcompress[store]'"
+        ) from error
+
+
+def _connected(location: str) -> DBConnection:
+    import lancedb
+
+    return lancedb.connect(location, read_consistency_interval=timedelta(0))
 
 
 def _refuse_folder_of_something_else(location: str, name: str, kind: str) -> None:

@@ -58,20 +58,22 @@ class LanceTable(Attempts):
         return cls(place, checked, opening.open_table(place, checked, make_schema, owner=owner, kind=kind))
 
     @classmethod
-    def existing(cls, location: str, name: str) -> Self | None:
+    def existing(cls, location: str, name: str, owner: str) -> Self | None:
         """Open a table where there is one.
 
         Args:
             location: checked.
-            name: of the table.
+            name: of the table, checked.
+            owner: class that asks, for messages.
 
         Returns:
             The table; None: there is none.
 
         Raises:
+            MissingExtraError: lancedb is not installed.
             InputError: the table is damaged, or the place cannot be read.
         """
-        table = opening.open_existing(location, name)
+        table = opening.open_existing(location, name, owner)
         return None if table is None else cls(location, name, table)
 
     @property
