@@ -391,20 +391,23 @@ def test_compacting_frees_the_space_and_keeps_the_rest(tmp_path):
         store.compact(keep_seconds=-1)
 
 
+def failing_once(method, said, failures):
+    def call(*given, **more):
+        if method.__name__ not in failures:
+            failures.append(method.__name__)
+            raise RuntimeError(f"lance error: {said}")
+        return method(*given, **more)
+
+    return call
+
+
 @pytest.mark.parametrize("said", ["Not found: x/data/1.lance", "Retryable commit conflict for version 64"])
 def test_what_another_process_merged_and_dropped_meanwhile_is_no_error(tmp_path, monkeypatch, said):
     store = rc.LanceDBStore(tmp_path)
     store.put({"a": memory()})
     failures = []
-    for owner, name in ((type(store._own()[0].table), "optimize"), (lancedb.merge.LanceMergeInsertBuilder, "execute")):
-
-        def once(self, *given, method=getattr(owner, name), name=name, **more):
-            if name not in failures:
-                failures.append(name)
-                raise RuntimeError(f"lance error: {said}")
-            return method(self, *given, **more)
-
-        monkeypatch.setattr(owner, name, once)
+    for owner, name in ((lancedb.table.LanceTable, "optimize"), (lancedb.merge.LanceMergeInsertBuilder, "execute")):
+        monkeypatch.setattr(owner, name, failing_once(getattr(owner, name), said, failures))
     store.put({"b": memory(2)})
     store.compact()
     assert failures == ["execute", "optimize"]
