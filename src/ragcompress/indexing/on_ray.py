@@ -19,6 +19,9 @@ from ragcompress.indexing.ray_worker import Worker, packed_job, packed_records, 
 from ragcompress.indexing.targets import Target
 from ragcompress.indexing.windows import Record, Window
 
+# Of one worker. Ray would start for ever what is killed each time, because a machine has no memory for its model.
+_MAX_RESTARTS = 10
+
 
 class Portion(NamedTuple):
     """One that was read.
@@ -137,6 +140,7 @@ def _encoded(
         batch_format="pyarrow",
         fn_constructor_args=(job,),
         compute=ray.data.ActorPoolStrategy(size=n_workers),
+        max_restarts=_MAX_RESTARTS,
         **devices.each(n_workers),
     )
     for row in dataset.iter_rows():
