@@ -22,6 +22,7 @@ from llama_index_corpus import N_TOKENS, QUERY, by_cosine, documents, ids, node,
 from llama_index_fakes import Given
 
 import ragcompress as rc
+from ragcompress.latent.tiny import tiny_clara
 from ragcompress.testing import tiny
 
 pytest.importorskip("lancedb")
@@ -196,6 +197,14 @@ class TestAdding:
         compressed = [item.node for item in make_retriever().retrieve(QUERY)]
         with pytest.raises(rc.InputError, match="holds handles in the place of text"):
             retriever.add_nodes(compressed)
+
+    def test_a_checkpoint_that_cannot_search(self, make_retriever, tmp_path):
+        compressor = rc.find("clara")(tiny_clara(query_reasoner=False))
+        compressor.store = rc.InMemoryStore()
+        retriever = make_retriever(compressor=compressor, index=tmp_path / "index")
+        with pytest.raises(rc.OptionError, match="needs a query reasoner"):
+            retriever.add_nodes(nodes(2))
+        assert not (tmp_path / "index").exists()
 
     def test_lone_surrogates(self, make_retriever, empty):
         retriever = make_retriever(index=empty)

@@ -15,7 +15,7 @@ def to_where(where: Mapping[str, object] | None, filters: MetadataFilters | None
     """Put both ways to write a filter together.
 
     Args:
-        where: equal metadata by name.
+        where: equal metadata by name. No boundary between tenants: see ``RagCompressRetriever``.
         filters: LlamaIndex's, with ``==`` and AND alone.
 
     Returns:

@@ -72,8 +72,10 @@ class RagCompressRetriever(BaseRetriever):
             compressor: an object to use instead of loading one.
             options: keyword arguments of ``ragcompress.load``.
             similarity_top_k: how many nodes; None: 5, and for a backend that does not search, all candidates.
-            where: metadata that documents of the index must have, by name, equal values.
-            filters: the same as LlamaIndex writes it, with ``==`` and AND alone.
+            where: metadata that documents of the index must have, by name, equal values. No boundary between tenants:
+                documents of equal text and title are one, with the metadata of whoever added it last. Give each
+                tenant an index of its own.
+            filters: the same as LlamaIndex writes it, with ``==`` and AND alone; no boundary either.
             title_key: metadata key of a node's title.
             keep_original: keep the text under ``ragcompress.ORIGINAL_KEY`` in the metadata.
             callback_manager: LlamaIndex's.
@@ -140,8 +142,9 @@ class RagCompressRetriever(BaseRetriever):
     def add_nodes(self, nodes: Sequence[BaseNode]) -> IndexSummary:
         """Encode nodes and add them to the index, which is made if there is none.
 
-        Ids, metadata, relationships and excluded keys come back with the node. What is there already is not encoded
-        again. Nodes of equal text and title are one document of the index: the first of a call, and the latest call.
+        Ids, metadata, relationships, excluded keys and plain templates come back with the node, pictures by their
+        address on the web, but no paths: a file could have written them. What is there already is not encoded again.
+        Nodes of equal text and title are one document of the index: the first of a call, and the latest call.
 
         Args:
             nodes: as a node parser makes them; they stay as they are.
@@ -150,7 +153,7 @@ class RagCompressRetriever(BaseRetriever):
             What was added, and what was left out: nodes without text, for one.
 
         Raises:
-            OptionError: there is no index, since another retriever finds the nodes.
+            OptionError: there is no index, since another retriever finds the nodes; or the checkpoint cannot search.
             InputTypeError: something is no node.
             InputError: a node holds handles in the place of text, or metadata that JSON cannot hold; nothing was added.
             SpaceMismatchError: another checkpoint, rate or configuration built the index.
@@ -160,7 +163,10 @@ class RagCompressRetriever(BaseRetriever):
                 "this retriever has no index that nodes could be added to; another retriever finds its nodes.",
                 hint="RagCompressRetriever(index='lancedb://FOLDER', ...) has one.",
             )
-        return self._searcher.add(to_indexed(nodes, self._postprocessor.title_key))
+        documents = to_indexed(nodes, self._postprocessor.title_key)
+        # An index that nobody can search would only be noticed at the first question.
+        self._searcher.compressor.check_searchable()
+        return self._searcher.add(documents)
 
     async def aadd_nodes(self, nodes: Sequence[BaseNode]) -> IndexSummary:
         """Do the same off the event loop; see ``add_nodes``."""
