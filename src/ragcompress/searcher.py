@@ -6,12 +6,13 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragcompress.adapter import Adapter
 from ragcompress.compressor import OfflineCompressor
-from ragcompress.errors import InputError, OptionError
+from ragcompress.errors import CompressionTimeoutError, InputError, OptionError
 from ragcompress.options import check_range
 from ragcompress.registry import available, find
 from ragcompress.searching import SearchingCompressor
@@ -147,9 +148,30 @@ class Searcher:
         return self._opened
 
     def search(self, query: str, k: int, where: Mapping[str, object] | None = None) -> CompressedContext:
-        """Find documents; see ``SearchingCompressor.retrieve``."""
+        """Find documents; see ``SearchingCompressor.retrieve``.
+
+        Of the adapter's settings ``timeout`` counts; ``on_error`` does not, since there is nothing to hand on.
+
+        Raises:
+            CompressionTimeoutError: it took longer; the work itself runs on in its thread.
+        """
         check_range("k", k, at_least=1, whole=True)
-        return self.compressor.retrieve(query, self.index(), k, where=where)
+        timeout = self._adapter.timeout
+
+        def found() -> CompressedContext:
+            return self.compressor.retrieve(query, self.index(), k, where=where)
+
+        if timeout is None:
+            return found()
+        pool = ThreadPoolExecutor(1, thread_name_prefix="ragcompress")
+        future = pool.submit(found)
+        pool.shutdown(wait=False)
+        if not wait([future], timeout).done:
+            raise CompressionTimeoutError(
+                f"the search took longer than timeout={timeout} seconds.",
+                hint="Raise the timeout; the first search includes loading.",
+            )
+        return future.result()
 
     async def asearch(self, query: str, k: int, where: Mapping[str, object] | None = None) -> CompressedContext:
         """Do the same off the event loop; model and index are loaded there, too."""

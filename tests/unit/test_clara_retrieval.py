@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import shutil
+import threading
 
 import pytest
 import torch
@@ -235,6 +236,23 @@ def test_a_searcher_refuses_what_cannot_search(tmp_path):
         rc.Searcher(Adapter("clara"), "ftp://x")
     with pytest.raises(rc.OptionError, match="MemoryIndex"):
         rc.Searcher(Adapter("clara"), 5)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "pass_through"])
+def test_a_search_that_takes_too_long_is_an_error(clara, index, monkeypatch, on_error):
+    adapter = Adapter(compressor=clara, timeout=0.05, on_error=on_error)
+    done = threading.Event()
+    retrieve = Clara.retrieve
+    monkeypatch.setattr(Clara, "retrieve", lambda *given, **more: done.wait(30) and retrieve(*given, **more))
+    slow = rc.Searcher(adapter, index)
+    for search in (lambda: slow.search(QUESTION, 2), lambda: asyncio.run(slow.asearch(QUESTION, 2))):
+        with pytest.raises(rc.CompressionTimeoutError, match=r"timeout=0\.05"):
+            search()
+    done.set()
+    patient = rc.Searcher(Adapter(compressor=clara, timeout=60), index)
+    assert len(patient.search(QUESTION, 2).documents) == 2
+    with pytest.raises(rc.InputError, match="empty"):
+        patient.search(" ", 2)
 
 
 def test_every_searching_backend_is_named():
