@@ -77,6 +77,25 @@ class TestRecompAbstractiveScored(CompressorContract):
         )
 
 
+class TestProvence(CompressorContract):
+    def make(self):
+        return tiny("provence")
+
+
+class TestProvenceUpstream(CompressorContract):
+    def make(self):
+        return tiny("provence").with_options(preset="upstream", always_keep_title=True)
+
+
+class TestProvenceReranking(CompressorContract):
+    document_order = False
+
+    def make(self):
+        return tiny("provence").with_options(
+            preset="prob-mean", top_k=2, reorder=True, min_sentences=1, score_window="best", token_counter="words"
+        )
+
+
 class TestPisco(CompressorContract):
     def make(self):
         return tiny("pisco")
