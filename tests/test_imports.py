@@ -21,22 +21,11 @@ HEAVY = {
     "torch", "transformers", "sentence_transformers", "peft", "numpy", "tokenizers", "huggingface_hub", "punkt",
     "lancedb", "pyarrow", "ray",
 }  # fmt: skip
-# Modules that `import ragcompress`, the registry or the command line's --help load.
-LIGHT = [
-    "__init__", "__main__", "adapter", "cli", "checkpoints", "compressor", "devices", "errors", "html", "memories",
-    "options", "reading", "registry", "selection", "sentences", "testing", "tiny", "tokens", "types",
-    "backends/__init__", "backends/recomp_extractive/__init__", "backends/recomp_extractive/compressor",
-    "backends/recomp_extractive/config", "backends/recomp_extractive/_checkpoint",
-    "handles", "prompts", "reader", "reader_adapter", "latent/__init__", "latent/compressing", "latent/config", "latent/options", "latent/offline",
-    "backends/clara/__init__", "backends/clara/compressor", "backends/clara/config",
-    "latent/memory_rows", "backends/pisco/__init__", "backends/pisco/compressor", "backends/pisco/config",
-    "backends/oscar/__init__", "backends/oscar/compressor", "backends/oscar/config",
-    "stores/__init__", "stores/lancedb", "stores/opening", "stores/rows", "stores/attempts", "stores/beside", "stores/hits",
-    "stores/keys", "stores/tables", "stores/upkeep", "stores/index", "stores/index_checks", "stores/index_entries",
-    "stores/index_reading", "stores/index_rows", "stores/index_search", "stores/ranking", "stores/shortening",
-    "searcher", "searching", "cli_index", "indexing/__init__", "indexing/encoding", "indexing/local", "indexing/on_ray",
-    "indexing/rejects", "indexing/run", "indexing/sources", "indexing/summary", "indexing/targets", "indexing/windows",
-]  # fmt: skip
+# Modules that compute, and so may import torch at their top. Whoever uses them imports them inside a function.
+COMPUTING = {
+    "latent/adapters", "latent/backbone", "latent/encoder", "latent/generation", "latent/reader", "latent/requests",
+    "backends/recomp_extractive/onnx_model", "backends/provence/judging",
+}  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -61,13 +50,17 @@ def test_the_core_never_names_a_framework(path):
     assert not {name.split(".")[0] for name in imports(path)} & FRAMEWORKS
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if name_of(path) in LIGHT], ids=name_of)
+def computes(path):
+    return path.parent.name == "nn" or path.stem == "model" or name_of(path) in COMPUTING
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if not computes(path)], ids=name_of)
 def test_light_modules_import_nothing_heavy(path):
     assert not {name.split(".")[0] for name in imports(path, top_level=True)} & HEAVY
 
 
-def test_every_light_module_exists():
-    assert set(LIGHT) <= {name_of(path) for path in FILES}
+def test_every_computing_module_exists():
+    assert {name_of(path) for path in FILES} >= COMPUTING
 
 
 @pytest.mark.parametrize("path", sorted((SOURCE / "nn").glob("*.py")), ids=name_of)
@@ -127,6 +120,8 @@ def test_plugins_import_the_public_names_and_the_framework_core(folder, framewor
     for path in files:
         for name in imports(path):
             top = name.split(".")[0]
+            if path.name == "middleware.py" and name == "langchain.agents.middleware":
+                continue  # of the extra [agents]; the module is imported by whoever uses it
             assert top in {
                 "ragcompress",
                 "pydantic",

@@ -264,3 +264,11 @@ def test_an_adapter_changes_options_for_one_call(place):
     assert len(adapter.compress(QUESTION, documents(), {"top_k": 3}).context.segments) == 3
     assert len({s.sources[0].document for s in adapter.compress(QUESTION, documents()).context.segments}) == 12
     assert len(asyncio.run(adapter.acompress(QUESTION, documents(), {"top_k": 2})).context.segments) == 2
+
+
+def test_scores_of_float16_memories_of_any_length():
+    """A length above 65,504 is infinite in float16: every cosine would be 0."""
+    clara = tiny("clara")
+    vectors = torch.full((4, 64), 6000.0, dtype=torch.float16)
+    memory = rc.Memory(vectors, n_tokens=4, space=clara.space)
+    assert clara.score(vectors, [memory]) == [[pytest.approx(1.0, abs=1e-3)]]

@@ -12,7 +12,7 @@ from ragcompress.errors import InputError, InputTypeError, OptionError, SpaceMis
 from ragcompress.memories import MemoryStore, check_memory, known, open_store
 from ragcompress.searching import SearchingCompressor
 from ragcompress.stores import index_rows, rows
-from ragcompress.stores.opening import _refuse_folder_of_something_else, check_location
+from ragcompress.stores.opening import check_location, refuse_folder_of_something_else
 from ragcompress.types import Document, Memory
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def check_place(store: str, dtype: str | None = None) -> None:
     if store.startswith("memory://"):
         raise OptionError(f"the store {store} would end with this process.", hint="E.g. lancedb://FOLDER")
     rows.check_dtype(dtype)
-    _refuse_folder_of_something_else(check_location(store), index_rows.TABLE, "store")
+    refuse_folder_of_something_else(check_location(store), index_rows.TABLE, "store")
 
 
 def _about(document: Document) -> tuple[str | None, str]:

@@ -147,7 +147,7 @@ def open_table(location: str, name: str, make_schema: Callable[[], pa.Schema], *
         InputError: the table is damaged, or there is no room for it.
     """
     _check_installed(owner)
-    _refuse_folder_of_something_else(location, name, kind)
+    refuse_folder_of_something_else(location, name, kind)
     try:
         connection = _connected(location)
         table = None if name in _table_names(connection) else _create(connection, name, make_schema)
@@ -226,7 +226,17 @@ def _connected(location: str) -> DBConnection:
     return lancedb.connect(location, read_consistency_interval=timedelta(0))
 
 
-def _refuse_folder_of_something_else(location: str, name: str, kind: str) -> None:
+def refuse_folder_of_something_else(location: str, name: str, kind: str) -> None:
+    """Refuse to make a table among somebody else's files.
+
+    Args:
+        location: an address.
+        name: of the table that would be made.
+        kind: what it is to be, for the error message.
+
+    Raises:
+        OptionError: the folder holds something, and no table.
+    """
     folder = local_folder(location, name)
     if folder is None or folder.is_dir() or not folder.parent.is_dir():
         return

@@ -103,13 +103,14 @@ class Clara(LatentOfflineCompressor, SearchingCompressor):
             multiplied in float32.
         """
         import torch
-        from torch.nn.functional import normalize
+
+        from ragcompress.stores.ranking import unit
 
         chunks = [memory.vectors[first:last] for memory in memories for first, last in chunk_bounds(memory)]
         if not chunks:
             return [[] for _ in memories]
-        flat = normalize(torch.stack([chunk.flatten() for chunk in chunks]), dim=-1).float()
-        found = iter((flat @ normalize(query.flatten(), dim=-1).float()).tolist())
+        flat = unit(torch.stack([chunk.flatten() for chunk in chunks]))
+        found = iter((flat @ unit(query.flatten())).tolist())
         return [[next(found) for _ in chunk_bounds(memory)] for memory in memories]
 
     def select(self, query: str, documents: Sequence[Document], memories: Sequence[Memory]) -> CompressedContext:
