@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ragcompress.adapter import carries_handles as carries_handles
     from ragcompress.adapter import note as note
     from ragcompress.adapter import read_note as read_note
+    from ragcompress.composing import ContextCompressor as ContextCompressor
+    from ragcompress.composing import Deduplicate as Deduplicate
+    from ragcompress.composing import Pipeline as Pipeline
+    from ragcompress.composing import TokenBudget as TokenBudget
     from ragcompress.compressor import BackendInfo as BackendInfo
     from ragcompress.compressor import Compressor as Compressor
     from ragcompress.compressor import LoadSpec as LoadSpec
@@ -79,6 +83,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "adapter": ("Adapter", "NOTE_KEY", "ORIGINAL_KEY", "Outcome", "carries_handles", "note", "read_note"),
+    "composing": ("ContextCompressor", "Deduplicate", "Pipeline", "TokenBudget"),
     "compressor": (
         "BackendInfo",
         "Compressor",

@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ragcompress.compressor import Compressor, OfflineCompressor
+from ragcompress.composing import Pipeline, info_of
+from ragcompress.compressor import BackendInfo, Compressor, OfflineCompressor
 from ragcompress.errors import (
     CompressionTimeoutError,
     HandleWarning,
@@ -60,7 +61,7 @@ class Adapter:
 
     def __init__(
         self,
-        backend: str = "recomp-extractive",
+        backend: str | Sequence[Mapping[str, Any]] = "recomp-extractive",
         checkpoint: str | None = None,
         options: Mapping[str, Any] | None = None,
         *,
@@ -72,7 +73,7 @@ class Adapter:
         """Check the configuration; nothing is loaded.
 
         Args:
-            backend: name in the registry.
+            backend: name in the registry; or the stages of a pipeline, each a dictionary with ``backend`` and options.
             checkpoint: path or hub id; None: the backend's default.
             options: keyword arguments of ``ragcompress.load``, and ``handles``: ``"expected"`` says that a reader of
                 ours answers, so that nobody has to be warned of handles.
@@ -93,6 +94,10 @@ class Adapter:
             raise OptionError(f"compressor must be a ragcompress.Compressor, got {type(compressor).__name__}.")
         if not isinstance(options, Mapping | None):
             raise OptionError(f"options must be a dictionary, got {type(options).__name__}.")
+        if not isinstance(backend, str) and compressor is None:
+            if "stages" in (options or {}):
+                raise OptionError("the stages of a pipeline came as backend and as an option; give either.")
+            backend, options = Pipeline.name, {**(options or {}), "stages": backend}
         handles = (options or {}).get("handles", "warn")
         check_choice("handles", handles, ("warn", "expected"))
         loading = {name: value for name, value in (options or {}).items() if name != "handles"}
@@ -108,10 +113,11 @@ class Adapter:
             if "checkpoint" in (options or {}):
                 raise OptionError("checkpoint is an argument of its own, not one of options.")
             find(backend).check_options(**loading)
-        self.backend = backend
+        self.backend = str(backend)
         self.checkpoint = checkpoint
         self.options = dict(options or {})
-        vectors = (find(backend) if compressor is None else compressor).info.kind == "vectors"
+        info = info_of(find(self.backend), loading) if compressor is None else compressor.info
+        vectors = info.kind == "vectors"
         if vectors and self.options.get("handles") != "expected":
             warnings.warn(
                 f"{compressor.name if compressor is not None else backend} writes handles such as <|rc:KEY:8|> in the "
@@ -126,6 +132,7 @@ class Adapter:
                 f"the {compressor.name} compressor has no store, so nobody could read the handles that it writes.",
                 hint="Give it one: compressor.store = ragcompress.InMemoryStore().",
             )
+        self.info: BackendInfo = info
         self.on_error = on_error
         self.timeout = timeout
         self.min_chars = min_chars
@@ -250,7 +257,7 @@ class Adapter:
         if not documents:
             return 0
         compressor = self.compressor
-        if not isinstance(compressor, OfflineCompressor):
+        if not isinstance(compressor, (OfflineCompressor, Pipeline)):
             return 0
         keys: set[str] = set()
         for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):  # vectors of a whole corpus need not fit into memory
@@ -265,7 +272,7 @@ class Adapter:
         if self.min_chars and sum(len(document.text) for document in documents) < self.min_chars:
             return Outcome(None, f"fewer than min_chars={self.min_chars} characters")
         # No weights are loaded to find out.
-        if (query is None or not query.strip()) and self.backend_class.info.needs_query:
+        if (query is None or not query.strip()) and self.info.needs_query:
             return Outcome(None, "no query")
         return None
 

@@ -145,3 +145,83 @@ class TestClaraRetrieving(CompressorContract):
         compressor = tiny("clara").with_options(top_k=3)
         compressor.store = rc.InMemoryStore()
         return compressor
+
+
+class TestPipelineOfText(CompressorContract):
+    def make(self):
+        import ragcompress as rc
+
+        return rc.Pipeline(
+            [tiny("recomp-extractive").with_options(top_k=8), rc.Deduplicate(0.7, shingle_size=1), rc.TokenBudget(60)]
+        )
+
+
+class TestPipelineOfTwoRankers(CompressorContract):
+    def make(self):
+        import ragcompress as rc
+
+        # Another splitter and another counter: spans of the second stage reach over pieces that the first one kept.
+        second = {"splitter": "lines", "token_counter": "characters", "top_k": 3}
+        return rc.Pipeline(
+            [tiny("recomp-extractive").with_options(top_k=6), tiny("recomp-extractive").with_options(**second)]
+        )
+
+
+class TestPipelineToVectors(CompressorContract):
+    def make(self):
+        import ragcompress as rc
+
+        last = tiny("pisco")
+        last.store = rc.InMemoryStore()
+        return rc.Pipeline([rc.Deduplicate(0.9), tiny("recomp-extractive").with_options(top_k=8), last])
+
+
+class TestPipelineToVectorsForTheQuestion(CompressorContract):
+    def make(self):
+        import ragcompress as rc
+
+        last = tiny("oscar")
+        last.store = rc.InMemoryStore()
+        return rc.Pipeline([tiny("recomp-extractive").with_options(ratio=2), rc.TokenBudget(80), last])
+
+
+class TestPipelineWithASummary(CompressorContract):
+    def make(self):
+        import ragcompress as rc
+
+        # One counter for all: a text that is written anew may be longer in another one than what it was written from.
+        written = tiny("recomp-abstractive").with_options(token_counter="words")
+        return rc.Pipeline(
+            [rc.TokenBudget(200), written, tiny("recomp-extractive").with_options(top_k=5, token_counter="words")]
+        )
+
+
+class TestDeduplicate(CompressorContract):
+    def make(self):
+        import ragcompress as rc
+
+        # Sentences of the long document differ in a number alone; by single words that is a repetition.
+        return rc.Deduplicate(0.6, shingle_size=1)
+
+
+class TestDeduplicateByEncoder(CompressorContract):
+    long_document_sentences = 2_000
+
+    def make(self):
+        import ragcompress as rc
+
+        return rc.Deduplicate(0.95, encoder=tiny("recomp-extractive"), keep="best", token_counter="characters")
+
+
+class TestTokenBudget(CompressorContract):
+    def make(self):
+        import ragcompress as rc
+
+        return rc.TokenBudget(60)
+
+
+class TestTokenBudgetInCharacters(CompressorContract):
+    def make(self):
+        import ragcompress as rc
+
+        return rc.TokenBudget(150, token_counter="characters")
