@@ -30,9 +30,10 @@ except ModuleNotFoundError as missing:
 
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ToolCallRequest
-    from langgraph.types import Command
 
 _MIN_CHARS = 1000
+# A ToolMessage, or a Command of LangGraph's, on which the agent is built.
+Result = Any
 
 
 class ToolResultCompressor(AgentMiddleware):
@@ -101,9 +102,7 @@ class ToolResultCompressor(AgentMiddleware):
         chosen = [*sorted(self.include or ()), *(f"not {name}" for name in sorted(self.exclude))]
         return f"{type(self).__name__}({', '.join(chosen)})" if chosen else type(self).__name__
 
-    def wrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
-    ) -> ToolMessage | Command[Any]:
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Result]) -> Result:
         """Run a tool and compress what it returns.
 
         Args:
@@ -127,8 +126,8 @@ class ToolResultCompressor(AgentMiddleware):
             return self._failed(error, result)
 
     async def awrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
-    ) -> ToolMessage | Command[Any]:
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Result]]
+    ) -> Result:
         """Do the same off the event loop; see ``wrap_tool_call``."""
         result = await handler(request)
         try:
@@ -140,7 +139,7 @@ class ToolResultCompressor(AgentMiddleware):
         except Exception as error:  # as above
             return self._failed(error, result)
 
-    def _texts(self, request: ToolCallRequest, result: ToolMessage | Command[Any]) -> Texts | None:
+    def _texts(self, request: ToolCallRequest, result: Result) -> Texts | None:
         name = request.tool_call["name"]
         chosen = (self.include is None or name in self.include) and name not in self.exclude
         if not chosen or getattr(request.tool, "return_direct", False):
@@ -153,11 +152,11 @@ class ToolResultCompressor(AgentMiddleware):
             return self.query(request) or ""
         return question_of(request.tool_call["args"], request.state) or ""
 
-    def _written(self, result: ToolMessage | Command[Any], texts: Texts, kept: list[Any]) -> ToolMessage | Command[Any]:
+    def _written(self, result: Result, texts: Texts, kept: list[Any]) -> Result:
         message = shortened(texts, kept, keep_original=self.compressor.keep_original)
         return message if isinstance(result, ToolMessage) else _with_message(result, texts.message, message)
 
-    def _failed(self, error: Exception, result: ToolMessage | Command[Any]) -> ToolMessage | Command[Any]:
+    def _failed(self, error: Exception, result: Result) -> Result:
         # A wrong option is the caller's to repair: passing everything through would hide it for good.
         if self.on_error == "raise" or isinstance(error, rc.OptionError):
             raise error
@@ -175,7 +174,7 @@ def _names(argument: str, tools: Iterable[BaseTool | str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _message(result: ToolMessage | Command[Any], call_id: str | None) -> ToolMessage | None:
+def _message(result: Result, call_id: str | None) -> ToolMessage | None:
     """The tool's own message; a tool that changes the agent's state returns it within a command."""
     if isinstance(result, ToolMessage):
         return result
@@ -185,14 +184,14 @@ def _message(result: ToolMessage | Command[Any], call_id: str | None) -> ToolMes
     return None
 
 
-def _messages(command: Command[Any]) -> list[Any]:
-    found = command.update.get("messages") if isinstance(command.update, Mapping) else None
+def _messages(command: Result) -> list[Any]:
+    update = getattr(command, "update", None)
+    found = update.get("messages") if isinstance(update, Mapping) else None
     return found if isinstance(found, list) else []
 
 
-def _with_message(command: Command[Any], old: ToolMessage, new: ToolMessage) -> Command[Any]:
+def _with_message(command: Result, old: ToolMessage, new: ToolMessage) -> Result:
     if new is old:
         return command
-    assert isinstance(command.update, Mapping)  # the message was found there
     messages = [new if each is old else each for each in _messages(command)]
     return replace(command, update={**command.update, "messages": messages})
