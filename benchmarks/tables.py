@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import corpus_tables
+import scorer_tables
 from cells import Results, ends, number, share, table
 from cells import ratio_cell as _ratio
 
@@ -472,6 +473,8 @@ def full(results: Results) -> str:
         blocks += ["### Memory tokens", about, *latent]
     if corpus := corpus_tables.blocks(results):
         blocks += ["### Corpora: retrieval, search, indexing", *corpus]
+    if scorers := scorer_tables.scorer_tables(results):
+        blocks += ["### Scorers", *scorers]
     for name, result in results.items():
         if result["benchmark"] == "quality":
             values = result["results"]

@@ -109,7 +109,19 @@ def read_questions(dataset: str, limit: int | None = None) -> list[Question]:
     """
     with data_file(dataset).open(encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines]
-    return [Question(record["question"], tuple(map(_passage, record["docs"]))) for record in records[:limit]]
+    return questions_of(records[:limit])
+
+
+def questions_of(records: Sequence[dict[str, Any]]) -> list[Question]:
+    """Take what every benchmark needs out of the records of a data file.
+
+    Args:
+        records: as they are in the file.
+
+    Returns:
+        A question each.
+    """
+    return [Question(record["question"], tuple(map(_passage, record["docs"]))) for record in records]
 
 
 def read_passages(datasets: Sequence[str], limit: int | None = None) -> list[Document]:

@@ -249,7 +249,8 @@ class _Chosen:
     """Our compressor with the scores replaced, so that splitting, layout and counting are the same."""
 
     def __init__(self, compressor: RecompExtractive, picked: Sequence[int]) -> None:
-        self.compressor = compressor.with_options(top_k=len(picked))
+        # Dot products are the scores that can be replaced as a whole.
+        self.compressor = compressor.with_options(top_k=len(picked), scorer="dense", hops=1)
         self.picked = picked
 
     def compress(self, question: common.Question) -> CompressedContext:

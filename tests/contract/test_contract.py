@@ -58,6 +58,28 @@ class TestRecompExtractiveBestFirst(CompressorContract):
         return tiny("recomp-extractive").with_options(order="score", titles="ignore", normalize=True)
 
 
+class TestRecompExtractiveHybrid(CompressorContract):
+    def make(self):
+        return tiny("recomp-extractive").with_options(scorer="hybrid", hops=1)
+
+
+class TestRecompExtractiveHybridTwoHops(CompressorContract):
+    def make(self):
+        return tiny("recomp-extractive").with_options(scorer="hybrid", hops=2, max_tokens=60)
+
+
+class TestRecompExtractiveWords(CompressorContract):
+    def make(self):
+        return tiny("recomp-extractive").with_options(scorer="bm25")
+
+
+class TestRecompExtractiveWordsTwoHops(CompressorContract):
+    document_order = False
+
+    def make(self):
+        return tiny("recomp-extractive").with_options(scorer="bm25", hops=2, order="score", titles="first_sentence")
+
+
 class TestRecompAbstractive(CompressorContract):
     def make(self):
         return tiny("recomp-abstractive")

@@ -63,6 +63,18 @@ UNUSED_KEYS = re.compile(r"(^|\.)(pooler|cls|lm_head)\.|(^|\.)position_ids$")
 OPTIONAL_KEYS = re.compile(r"(^|\.)pooler\.")
 POOLING_FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 SETTINGS_FILE = "ragcompress.json"
+# Asked for by model cards, declared in no file: query, document.
+MODEL_CARD_PROMPTS = {
+    f"intfloat/{name}": ("query: ", "passage: ")
+    for name in (
+        "multilingual-e5-small",
+        "multilingual-e5-base",
+        "multilingual-e5-large",
+        "e5-small-v2",
+        "e5-base-v2",
+        "e5-large-v2",
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +153,27 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return dict(options)
 
 
-def read_prompts(folder: Path) -> tuple[str, str]:
-    """Read what a checkpoint puts in front of queries and of sentences.
+def read_prompts(
+    folder: Path, checkpoint: str | Path | None = None, *, query: str | None = None, document: str | None = None
+) -> tuple[str, str]:
+    """Find what a checkpoint wants in front of queries and of sentences.
 
     Args:
         folder: of a checkpoint.
+        checkpoint: the hub id that the folder came from, if it did.
+        query: the caller's own; None: the checkpoint's.
+        document: likewise.
 
     Returns:
         Both prompts; empty for RECOMP's checkpoints.
     """
     path = folder / "config_sentence_transformers.json"
-    prompts = (read_json(path).get("prompts") or {}) if path.is_file() else {}
-    document = next((prompts[name] for name in ("document", "passage", "corpus") if prompts.get(name)), "")
-    return str(prompts.get("query") or ""), str(document)
+    declared = (read_json(path).get("prompts") or {}) if path.is_file() else {}
+    known = MODEL_CARD_PROMPTS.get(str(checkpoint), ("", ""))
+    own_query = declared.get("query") or known[0]
+    names = ("document", "passage", "corpus")
+    own_document = next((declared[name] for name in names if declared.get(name)), known[1])
+    return own_query if query is None else query, own_document if document is None else document
 
 
 def read_layout(folder: Path) -> FolderLayout:
@@ -208,7 +228,13 @@ def _pooling(path: Path) -> str:
 
 
 def load_encoder(
-    folder: Path, *, device: str, dtype: str | None, max_length: int | None, batch_tokens: int
+    folder: Path,
+    *,
+    device: str,
+    dtype: str | None,
+    max_length: int | None,
+    batch_tokens: int,
+    prompts: tuple[str, str] | None = None,
 ) -> SentenceEncoder:
     """Read a folder as ``AutoModel`` plus pooling.
 
@@ -218,6 +244,7 @@ def load_encoder(
         dtype: of the weights; None: float32.
         max_length: tokens read of one text; None: the tokenizer's limit.
         batch_tokens: padded size of a batch.
+        prompts: in front of queries and of sentences; None: as the folder declares.
 
     Returns:
         The encoder.
@@ -230,7 +257,7 @@ def load_encoder(
     require(folder, WEIGHTS, "weights")
     require(folder, TOKENIZERS, "tokenizer")
     layout = read_layout(folder)
-    query_prompt, document_prompt = read_prompts(folder)
+    query_prompt, document_prompt = prompts or read_prompts(folder)
 
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -290,13 +317,16 @@ def _check_complete(folder: Path, report: dict[str, Any]) -> None:
             )
 
 
-def load_onnx(folder: Path, *, max_length: int | None, batch_tokens: int) -> SentenceEncoder:
+def load_onnx(
+    folder: Path, *, max_length: int | None, batch_tokens: int, prompts: tuple[str, str] | None = None
+) -> SentenceEncoder:
     """Read a folder to run in ONNX Runtime: its own ``onnx/model.onnx``, else one that is exported once and kept.
 
     Args:
         folder: of a checkpoint.
         max_length: tokens read of one text; None: the tokenizer's limit.
         batch_tokens: padded size of a batch.
+        prompts: see ``load_encoder``.
 
     Returns:
         The encoder.
@@ -310,7 +340,9 @@ def load_onnx(folder: Path, *, max_length: int | None, batch_tokens: int) -> Sen
     from ragcompress.backends.recomp_extractive.model import SentenceEncoder
     from ragcompress.backends.recomp_extractive.onnx_model import OnnxModel, exported
 
-    encoder = load_encoder(folder, device="cpu", dtype=None, max_length=max_length, batch_tokens=batch_tokens)
+    encoder = load_encoder(
+        folder, device="cpu", dtype=None, max_length=max_length, batch_tokens=batch_tokens, prompts=prompts
+    )
     fingerprint = encoder.fingerprint
     published = folder / "onnx" / "model.onnx"
     assert not isinstance(encoder.model, OnnxModel)

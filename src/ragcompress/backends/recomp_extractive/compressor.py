@@ -1,8 +1,9 @@
 """RECOMP's extractive compressor (Xu, Shi, Choi; arXiv 2310.04408).
 
-A sentence's vector does not depend on the query, so it is a memory: a warm query costs one query encoding and one
-matrix product. Where paper and released code differ, this follows the code (masked mean instead of [CLS], raw dot
-product, 512 tokens); the selection rules of the paper and of two evaluation suites are presets.
+A sentence's vector does not depend on the query, so it is a memory: a warm query costs one query encoding, one matrix
+product and, unless the scorer is ``"dense"``, one count of the sentences' words. Where paper and released code differ,
+this follows the code (masked mean instead of [CLS], raw dot product, 512 tokens); the selection rules of the paper and
+of two evaluation suites are presets.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ragcompress.backends.recomp_extractive import _checkpoint
 from ragcompress.backends.recomp_extractive.config import RecompExtractiveConfig
+from ragcompress.backends.recomp_extractive.scoring import score_words
 from ragcompress.compressor import BackendInfo, OfflineCompressor, PublishedCheckpoint
 from ragcompress.devices import pick_device
 from ragcompress.errors import EmptyResultWarning, InputError, OptionError
@@ -32,11 +34,11 @@ if TYPE_CHECKING:
     from ragcompress.backends.recomp_extractive.model import Encoder
 
 DEFAULT_TOP_K = 6
-_LOADING = ("backend", "max_length", "batch_tokens")
+_LOADING = ("backend", "max_length", "batch_tokens", "query_prompt", "document_prompt")
 
 
 class RecompExtractive(OfflineCompressor):
-    """Keeps the sentences whose vectors have the highest dot product with the query's.
+    """Keeps the sentences that score highest: by the dot product of vectors, by shared words, or by both.
 
     Attributes:
         encoder: text -> vector.
@@ -52,6 +54,7 @@ class RecompExtractive(OfflineCompressor):
         offline="sentence vectors",
         checkpoints=(
             PublishedCheckpoint("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", "the default"),
+            PublishedCheckpoint("intfloat/multilingual-e5-small", "MIT", "94 languages"),
             PublishedCheckpoint("fangyuan/nq_extractive_compressor", "not stated"),
             PublishedCheckpoint("fangyuan/tqa_extractive_compressor", "not stated"),
             PublishedCheckpoint("fangyuan/hotpotqa_extractive_compressor", "not stated"),
@@ -93,6 +96,7 @@ class RecompExtractive(OfflineCompressor):
             self.encoder.counter if config.token_counter == "encoder" else get_token_counter(config.token_counter)
         )
         self._normalize = self.encoder.normalize if config.normalize is None else config.normalize
+        self._scorer, self._hops = config.ranking(trained_for_dot_product=not self.encoder.normalize)
         self._key_settings = {
             "space": self.memory_space,
             "splitter": splitter_name(self._splitter),
@@ -113,6 +117,8 @@ class RecompExtractive(OfflineCompressor):
         backend: str = "torch",
         max_length: int | None = None,
         batch_tokens: int | None = None,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
         **options: Any,
     ) -> Self:
         """Load from a folder in the published layout or from the hub.
@@ -127,6 +133,9 @@ class RecompExtractive(OfflineCompressor):
             backend: ``"torch"``, or ``"onnx"`` (extra ``[onnx]``, CPU).
             max_length: tokens read of one sentence, special tokens included; None: the tokenizer's limit, 512.
             batch_tokens: padded size of an encoding batch in tokens; None: 512 on a CPU, 65536 elsewhere.
+            query_prompt: put in front of every query; None: as the checkpoint declares, or as its model card asks for
+                where it declares nothing (the E5 family).
+            document_prompt: put in front of every sentence; None: likewise.
             **options: fields of ``RecompExtractiveConfig``, or ``preset``.
 
         Returns:
@@ -141,19 +150,23 @@ class RecompExtractive(OfflineCompressor):
         cls.check_options(**options)
         check_range("batch_tokens", batch_tokens, at_least=1, whole=True)
         check_range("max_length", max_length, at_least=3, whole=True)
+        _check_prompts(query_prompt, document_prompt)
         folder = _checkpoint.find_folder(checkpoint, revision, onnx=backend == "onnx")
         saved = _checkpoint.read_settings(folder) or {"top_k": DEFAULT_TOP_K}
         config = build_config(RecompExtractiveConfig, options, defaults=saved, other_options=_LOADING)
+        prompts = _checkpoint.read_prompts(folder, checkpoint, query=query_prompt, document=document_prompt)
         encoder: Encoder
         if backend == "onnx":
             if device not in (None, "cpu") or dtype not in (None, "float32"):
                 raise OptionError(f"backend='onnx' runs in float32 on the CPU, got device={device!r}, dtype={dtype!r}.")
-            encoder = _checkpoint.load_onnx(folder, max_length=max_length, batch_tokens=batch_tokens or 2048)
+            encoder = _checkpoint.load_onnx(
+                folder, max_length=max_length, batch_tokens=batch_tokens or 2048, prompts=prompts
+            )
         else:
             device = pick_device(device)
             size = batch_tokens or (512 if device == "cpu" else 65536)
             encoder = _checkpoint.load_encoder(
-                folder, device=device, dtype=dtype, max_length=max_length, batch_tokens=size
+                folder, device=device, dtype=dtype, max_length=max_length, batch_tokens=size, prompts=prompts
             )
         return cls(encoder, config, store=store)
 
@@ -163,6 +176,7 @@ class RecompExtractive(OfflineCompressor):
         loading = ("device", "dtype", "revision", "store", *_LOADING)
         rest = {name: value for name, value in options.items() if name not in loading}
         check_range("batch_tokens", options.get("batch_tokens"), at_least=1, whole=True)
+        _check_prompts(options.get("query_prompt"), options.get("document_prompt"))
         build_config(RecompExtractiveConfig, rest, defaults={"top_k": DEFAULT_TOP_K}, other_options=loading)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -246,19 +260,32 @@ class RecompExtractive(OfflineCompressor):
         self, queries: Sequence[str], documents: Sequence[Sequence[Document]], memories: Sequence[Sequence[Memory]]
     ) -> list[CompressedContext]:
         """Encode the queries together, then select for each."""
-        wanted = [query for query, each in zip(queries, memories, strict=True) if any(len(m.vectors) for m in each)]
-        vectors, truncated = self.encoder.encode(wanted, query=True) if wanted else (None, [])
+        filled = [any(len(memory.vectors) for memory in each) for each in memories]
+        wanted = [query for query, full in zip(queries, filled, strict=True) if full and self._scorer != "bm25"]
+        encoded = iter(zip(*self.encoder.encode(wanted, query=True), strict=True) if wanted else ())
         contexts = []
-        row = 0
-        for query, own_documents, own_memories in zip(queries, documents, memories, strict=True):
+        for query, own_documents, own_memories, full in zip(queries, documents, memories, filled, strict=True):
             scores: list[float] = []
             cut = False
-            if any(len(memory.vectors) for memory in own_memories):
-                assert vectors is not None
-                scores, cut = self.score(vectors[row], own_memories), truncated[row]
-                row += 1
+            if full:
+                vector, cut = next(encoded) if self._scorer != "bm25" else (None, False)
+                scores = self._all_scores(query, vector, own_documents, own_memories)
             contexts.append(self._context(query, tuple(own_documents), own_memories, scores, truncated=cut))
         return contexts
+
+    def _all_scores(
+        self, query: str, vector: Tensor | None, documents: Sequence[Document], memories: Sequence[Memory]
+    ) -> list[float]:
+        """Score every sentence by the scorer of the config; ``vector`` is None where only words count."""
+        dense = self.score(vector, memories) if vector is not None else None
+        if self._scorer == "dense" and dense is not None:
+            return dense
+        units = [
+            unit
+            for document, memory in zip(documents, memories, strict=True)
+            for unit in self._units(document, memory.spans or ())
+        ]
+        return score_words(query, units, dense=dense, hops=self._hops)
 
     def score(self, query: Tensor, memories: Sequence[Memory]) -> list[float]:
         """Dot product of a query with every sentence.
@@ -396,6 +423,12 @@ class RecompExtractive(OfflineCompressor):
 def _with_words(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Rules of tables, rows of stars and the like are no candidates: they have nothing to say."""
     return [(start, end) for start, end in spans if any(character.isalnum() for character in text[start:end])]
+
+
+def _check_prompts(query_prompt: object, document_prompt: object) -> None:
+    for name, prompt in (("query_prompt", query_prompt), ("document_prompt", document_prompt)):
+        if prompt is not None and not isinstance(prompt, str):
+            raise OptionError(f"{name} must be a string or None, got {type(prompt).__name__} {prompt!r}.")
 
 
 def _concatenate(vectors: Sequence[Tensor]) -> Tensor:

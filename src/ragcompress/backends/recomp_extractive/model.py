@@ -160,10 +160,10 @@ class SentenceTransformerEncoder:
 
         Args:
             model: it is used as it is.
-            normalize: whether vectors are to be scaled to length one in addition.
+            normalize: whether vectors are to be scaled to length one although the object does not do it.
         """
         self.model = model
-        self.normalize = normalize
+        self.normalize = normalize or any(type(module).__name__ == "Normalize" for module in model)
         self._lock = _lock_of(model)
         self._special = [token for token in getattr(model.tokenizer, "all_special_tokens", ()) if len(token) > 1]
         self._engine: Tokenizer | None = None
