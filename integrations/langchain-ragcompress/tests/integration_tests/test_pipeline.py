@@ -141,6 +141,7 @@ def test_unknown_option_is_refused_closest_first(store):
 
 def test_readme(minilm, tiny_checkpoint, tmp_path):
     pytest.importorskip("lancedb")
+    pytest.importorskip("langchain")
     readme = Path(__file__).parents[2] / "README.md"
     blocks = readme.read_text(encoding="utf-8").split("```python\n")[1:]
     names = {}
@@ -154,6 +155,7 @@ def test_readme(minilm, tiny_checkpoint, tmp_path):
             code += "import asyncio\nasyncio.run(main())\n"
         exec(compile(code, str(readme), "exec"), names)
     assert names["documents"][0].page_content == "The bridge was built in 1357."
+    assert names["messages"][2].content == "The bridge was built in 1357."
     assert names["answer"].response_metadata["prompt_mode"] == "native"
     assert names["answer"].response_metadata["model_name"] == str(tiny_checkpoint("clara"))
     assert [type(document.metadata["relevance_score"]) for document in names["best"]] == [float, float]
