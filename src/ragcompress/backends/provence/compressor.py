@@ -75,7 +75,7 @@ class Provence(Compressor):
             model: encoder and heads.
             tokenizer: the encoder's, a fast one.
             config: None: the published threshold and rounding, original text, document order.
-            batch_tokens: padded size of a batch in tokens; None: 2048 on a CPU, 16384 elsewhere.
+            batch_tokens: padded size of a batch in tokens; None: 512 on a CPU, 16384 elsewhere.
 
         Raises:
             OptionError: the model or the tokenizer is of another kind, or the config does not fit them.
@@ -92,7 +92,7 @@ class Provence(Compressor):
         self.model = model
         self.tokenizer = tokenizer
         self.config = config or ProvenceConfig()
-        self.batch_tokens = batch_tokens or (2048 if model.device.type == "cpu" else 16384)
+        self.batch_tokens = batch_tokens or (512 if model.device.type == "cpu" else 16384)
         self._text = PassageTokenizer(tokenizer)
         self._configured()
 
@@ -127,7 +127,7 @@ class Provence(Compressor):
             dtype: ``"float32"`` (default), ``"bfloat16"`` or ``"float16"``.
             revision: of a hub id.
             store: not used: what the model says depends on the question.
-            batch_tokens: padded size of a batch in tokens; None: 2048 on a CPU, 16384 elsewhere.
+            batch_tokens: padded size of a batch in tokens; None: 512 on a CPU, 16384 elsewhere.
             **options: fields of ``ProvenceConfig``, or ``preset``.
 
         Returns:
