@@ -178,6 +178,13 @@ class TestPipelineOfText(CompressorContract):
         )
 
 
+class TestPipelineOfAPrunerAndARanker(CompressorContract):
+    def make(self):
+        import ragcompress as rc
+
+        return rc.Pipeline([tiny("provence"), tiny("recomp-extractive").with_options(max_tokens=60)])
+
+
 class TestPipelineOfTwoRankers(CompressorContract):
     def make(self):
         import ragcompress as rc
