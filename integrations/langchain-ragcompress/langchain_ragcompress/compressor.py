@@ -57,7 +57,7 @@ class RagCompressor(Configured, BaseDocumentCompressor):
 
     def __init__(
         self,
-        backend: str = "recomp-extractive",
+        backend: str | Sequence[Mapping[str, Any]] = "recomp-extractive",
         *,
         checkpoint: str | Path | None = None,
         compressor: rc.Compressor | None = None,
@@ -73,7 +73,8 @@ class RagCompressor(Configured, BaseDocumentCompressor):
         """Check the configuration; nothing is loaded.
 
         Args:
-            backend: name in the registry, as ``ragcompress.available`` lists it.
+            backend: name in the registry, as ``ragcompress.available`` lists it; or the stages of a pipeline, each a
+                dictionary with ``backend`` and options.
             checkpoint: path or hub id; None: the backend's default.
             compressor: an object to use instead of loading one.
             options: keyword arguments of ``ragcompress.load``.

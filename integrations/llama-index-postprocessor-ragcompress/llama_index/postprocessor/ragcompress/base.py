@@ -38,7 +38,7 @@ class RagCompressPostprocessor(RagCompressComponent, BaseNodePostprocessor):
 
     def __init__(
         self,
-        backend: str = "recomp-extractive",
+        backend: str | Sequence[Mapping[str, Any]] = "recomp-extractive",
         *,
         checkpoint: str | Path | None = None,
         compressor: Compressor | None = None,
@@ -55,7 +55,8 @@ class RagCompressPostprocessor(RagCompressComponent, BaseNodePostprocessor):
         """Check the settings; the compressor is loaded on the first call.
 
         Args:
-            backend: name of the compressor, as ``ragcompress.available`` lists it.
+            backend: name of the compressor, as ``ragcompress.available`` lists it; or the stages of a pipeline, each a
+                dictionary with ``backend`` and options.
             checkpoint: path or hub id; None: the backend's default.
             compressor: an object to use instead of loading one.
             options: keyword arguments of ``ragcompress.load``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -123,7 +123,7 @@ class RagCompressComponent(ConfiguredComponent):
     def __init__(
         self,
         *,
-        backend: str,
+        backend: str | Sequence[Mapping[str, Any]],
         checkpoint: str | Path | None,
         compressor: Compressor | None,
         options: Mapping[str, Any] | None,

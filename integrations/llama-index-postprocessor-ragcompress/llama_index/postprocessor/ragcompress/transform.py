@@ -13,7 +13,7 @@ from llama_index.postprocessor.ragcompress.config import OnError, RagCompressCom
 from llama_index.postprocessor.ragcompress.events import dispatcher
 from llama_index.postprocessor.ragcompress.nodes import to_document
 
-from ragcompress import Compressor, OptionError, PassThroughWarning, available, find
+from ragcompress import Compressor, OptionError, PassThroughWarning, Pipeline, available, find
 
 
 class RagCompressTransform(RagCompressComponent, TransformComponent):
@@ -32,7 +32,7 @@ class RagCompressTransform(RagCompressComponent, TransformComponent):
 
     def __init__(
         self,
-        backend: str = "recomp-extractive",
+        backend: str | Sequence[Mapping[str, Any]] = "recomp-extractive",
         *,
         checkpoint: str | Path | None = None,
         compressor: Compressor | None = None,
@@ -46,7 +46,8 @@ class RagCompressTransform(RagCompressComponent, TransformComponent):
         """Check the settings; the compressor is loaded on the first call.
 
         Args:
-            backend: name of the compressor, as ``ragcompress.available`` lists it.
+            backend: name of the compressor, as ``ragcompress.available`` lists it; or the stages of a pipeline, each a
+                dictionary with ``backend`` and options.
             checkpoint: path or hub id; None: the backend's default.
             compressor: an object to use instead of loading one.
             options: keyword arguments of ``ragcompress.load``.
@@ -60,11 +61,13 @@ class RagCompressTransform(RagCompressComponent, TransformComponent):
             OptionError: a value is out of range, or both a compressor and options came.
             UnknownBackendError: no such backend.
         """
-        kind = find(backend).info.kind if compressor is None and backend in available() else None
+        named = isinstance(backend, str) and backend in available()
+        kind = find(str(backend)).info.kind if compressor is None and named else None
         if isinstance(compressor, Compressor):
             kind = compressor.info.kind
-        if kind == "vectors":
-            more_options = {"handles": "expected", **more_options}  # this step writes none
+        # This step writes no handles. What a pipeline makes is known by its stages alone.
+        if kind == "vectors" or (compressor is None and (not named or backend == Pipeline.name)):
+            more_options = {"handles": "expected", **more_options}
         super().__init__(
             backend=backend,
             checkpoint=checkpoint,
