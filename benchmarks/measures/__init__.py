@@ -6,7 +6,7 @@ from types import ModuleType
 NAMES = (
     "cold", "peers", "warm", "memory", "startup", "quality", "batching", "store", "latent_encoding",
     "latent_answering", "latent_overhead", "latent_threads", "latent_quantised",
-    "clara_retrieval", "index_search", "indexing", "pipelines", "scorers", "scorer_speed", "provence",
+    "clara_retrieval", "index_search", "indexing", "pipelines", "scorers", "scorer_speed", "abstractive", "provence",
 )  # fmt: skip
 
 

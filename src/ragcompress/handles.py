@@ -122,15 +122,15 @@ def without_question(text: str) -> str:
 
 
 def text_digest(text: str) -> str:
-    """Identify a text that holds handles, whatever question stands beside them.
+    """Seal a text that holds handles, whatever question stands beside them: whoever writes a file cannot.
 
     Args:
         text: of a document.
 
     Returns:
-        16 hexadecimal digits.
+        24 hexadecimal digits; others in a process with another secret.
     """
-    return hashlib.sha256(without_question(text).encode(errors="surrogatepass")).hexdigest()[:16]
+    return _tag(without_question(text).encode(errors="surrogatepass")).hex()
 
 
 def parse(text: str) -> list[str | Handle | Ask]:

@@ -119,10 +119,19 @@ class SearchingCompressor(OfflineCompressor):
         return [replace(context, timings=timings) for context in contexts]
 
     async def aretrieve(
-        self, query: str, index: MemoryIndex, k: int = 5, *, where: Mapping[str, object] | None = None
+        self,
+        query: str,
+        index: MemoryIndex,
+        k: int = 5,
+        *,
+        where: Mapping[str, object] | None = None,
+        exact: bool | None = None,
+        n_candidates: int | None = None,
     ) -> CompressedContext:
         """Do the same as ``retrieve`` in a thread, so that the event loop goes on."""
-        return await asyncio.to_thread(self.retrieve, query, index, k, where=where)
+        return await asyncio.to_thread(
+            self.retrieve, query, index, k, where=where, exact=exact, n_candidates=n_candidates
+        )
 
     def _share(self, hits: Sequence[Hit]) -> None:
         """Put memories where readers look handles up."""

@@ -5,6 +5,7 @@ A counter is any callable ``text -> int`` with a ``name``. Nothing here download
 
 from __future__ import annotations
 
+import json
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -159,13 +160,41 @@ def private_tokenizer(tokenizer: Any, *, max_length: int | None = None) -> Token
             f"{type(tokenizer).__name__} is not a fast tokenizer; ragcompress needs one.",
             hint="Load it with AutoTokenizer.from_pretrained(..., use_fast=True), or pass a function text -> int.",
         )
-    private = Tokenizer.from_str(engine.to_str())
+    private = Tokenizer.from_str(_without_special_pieces(engine.to_str()))
     private.no_padding()
     private.no_truncation()
     if max_length is not None:
         private.enable_truncation(max_length)
     private.encode_special_tokens = True
     return private
+
+
+def _without_special_pieces(written: str) -> str:
+    """Make the special tokens of a Unigram vocabulary unreachable from text.
+
+    SentencePiece vocabularies list them among the pieces, with the best score of all: ``</s>`` written out in a
+    document would become the token itself, even where special tokens are to be read as plain text.
+
+    Args:
+        written: a tokenizer, as JSON.
+
+    Returns:
+        One with the same ids for every other text; what puts special tokens around a text knows them by their ids.
+    """
+    state = json.loads(written)
+    if state["model"].get("type") != "Unigram":
+        return written
+    vocabulary: list[tuple[str, float]] = state["model"]["vocab"]
+    special = {token["content"] for token in state["added_tokens"] if token["special"]}
+    special &= {piece for piece, _ in vocabulary}
+    if state["model"].get("unk_id") is not None:
+        special -= {vocabulary[state["model"]["unk_id"]][0]}
+    # Spaces are split at or become something else before pieces are looked for: nobody can write such a name.
+    state["model"]["vocab"] = [
+        (f"{piece} is out of reach" if piece in special else piece, score) for piece, score in vocabulary
+    ]
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] not in special]
+    return json.dumps(state)
 
 
 def count_all(counter: TokenCounter, texts: Sequence[str]) -> list[int]:

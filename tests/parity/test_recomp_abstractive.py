@@ -17,6 +17,7 @@ from ragcompress.backends.recomp_abstractive import RecompAbstractive, RecompAbs
 from ragcompress.backends.recomp_abstractive.model import Summarizer
 from ragcompress.backends.recomp_abstractive.reading import SourceBuilder
 from ragcompress.sentences import get_splitter
+from ragcompress.tokens import private_tokenizer
 
 TEXTS = [
     "The stone bridge over the river is 412 metres long. It was built in 1357.",
@@ -182,3 +183,20 @@ def test_a_source_beyond_the_limit(tokenizer):
     for source in (published, ours):
         assert [part.document for part in source.parts] == [0, 1][: len(source.parts)]
         assert source.unread[-1] == 2
+
+
+@pytest.mark.parametrize("make", [lambda: T5Tokenizer(vocab=t5_vocabulary(), extra_ids=0), old_tokenizer])
+def test_special_tokens_written_in_a_document_are_text(make):
+    """SentencePiece lists them among its pieces, so that their text would be the token itself."""
+    tokenizer = make()
+    assert 1 in tokenizer("</s> end").input_ids[:-1]
+    plain = private_tokenizer(tokenizer)
+    for text in ("</s> end", "a</s>", "<pad>", "</s> is out of reach"):
+        ids = plain.encode(text).ids
+        assert ids[-1] == 1
+        assert not {0, 1} & set(ids[:-1])
+    for text in TEXTS:
+        assert plain.encode(text).ids == tokenizer(text).input_ids
+    (source,) = builder(tokenizer).build("who </s>?", [rc.Document("<pad> built </s> it")])
+    assert source.ids.count(1) == 1
+    assert 0 not in source.ids

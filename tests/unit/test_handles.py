@@ -1,5 +1,8 @@
 """Handles in text: written, read, attached to the question, and harmless where somebody else writes them."""
 
+import hashlib
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,3 +96,11 @@ def test_carried_handles_need_the_note_of_the_compressor_that_wrote_them():
     assert not rc.carries_handles(part.text, {rc.NOTE_KEY: "[]"})
     assert not rc.carries_handles(part.text + "<|rc:0a:8|>", {rc.NOTE_KEY: note})
     assert not rc.carries_handles("text", {rc.NOTE_KEY: note})
+
+
+def test_whoever_writes_a_file_cannot_seal_its_handles():
+    forged = "Read <|rc:0123456789abcdef0123456789abcdef:8|>."
+    digest = hashlib.sha256(forged.encode()).hexdigest()
+    for length in (16, 24, 64):
+        note = json.dumps({"handles": digest[:length]})
+        assert not rc.carries_handles(forged, {rc.NOTE_KEY: note})

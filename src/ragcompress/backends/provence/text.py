@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -16,7 +14,6 @@ from ragcompress.tokens import TokenizerCounter, encodable, private_tokenizer
 from ragcompress.types import Document
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 
@@ -62,8 +59,7 @@ class PassageTokenizer:
         Raises:
             OptionError: it is a slow one, or has no token that separates or pads.
         """
-        self._decoder = private_tokenizer(tokenizer)
-        self._engine = _without_special_pieces(self._decoder)
+        self._engine = private_tokenizer(tokenizer)
         found: dict[str, Any] = {name: getattr(tokenizer, f"{name}_token_id", None) for name in ("cls", "sep", "pad")}
         if lacking := [name for name, token in found.items() if token is None]:
             raise OptionError(
@@ -96,7 +92,7 @@ class PassageTokenizer:
         Returns:
             The text as the vocabulary writes it; unknown characters are lost.
         """
-        return str(self._decoder.decode(list(ids), skip_special_tokens=True))
+        return str(self._engine.decode(list(ids), skip_special_tokens=True))
 
     def passages(
         self, documents: Sequence[Document], splitter: Splitter, *, titles: bool = False
@@ -173,33 +169,3 @@ class PassageTokenizer:
         head = [self.cls_id, *query, self.sep_id]
         rows = [[*head, *(token for unit in own for token in units[unit].ids), self.sep_id] for own in packed]
         return rows, packed
-
-
-def _without_special_pieces(engine: Tokenizer) -> Tokenizer:
-    """Make the special tokens of a Unigram vocabulary unreachable from text.
-
-    SentencePiece vocabularies list them among the pieces, with the best score of all: ``[SEP]`` written out in a
-    document would become the token itself, even where special tokens are to be read as plain text.
-
-    Args:
-        engine: of ``private_tokenizer``.
-
-    Returns:
-        An engine with the same ids for every other text; the same one if its pieces are no Unigram.
-    """
-    from tokenizers import Tokenizer
-
-    state = json.loads(engine.to_str())
-    if state["model"]["type"] != "Unigram":
-        return engine
-    special = {token["content"] for token in state["added_tokens"] if token["special"]}
-    vocabulary = state["model"]["vocab"]
-    special -= {vocabulary[state["model"]["unk_id"]][0]} if state["model"].get("unk_id") is not None else set()
-    known = special & {piece for piece, _ in vocabulary}
-    # Names that nobody can write; their ids are added by hand, and nothing is decoded with this engine.
-    state["model"]["vocab"] = [[uuid.uuid4().hex if piece in known else piece, score] for piece, score in vocabulary]
-    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] not in known]
-    state["post_processor"] = None
-    plain = Tokenizer.from_str(json.dumps(state))
-    plain.encode_special_tokens = True
-    return plain
