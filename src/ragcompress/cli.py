@@ -88,6 +88,7 @@ def compress(
     A pipe gets the plain text for the prompt; the sizes go to the standard error.
     """
     from ragcompress import registry, terminal
+    from ragcompress.composing import info_of
     from ragcompress.reading import read_files
     from ragcompress.view import sizes
 
@@ -98,10 +99,11 @@ def compress(
     options = merge_options({name: value for name, value in named.items() if value is not None}, option or [])
     # Everything that can be wrong without a model is found before one is loaded.
     target = terminal.check_target(html, files) if html is not None else None
-    if registry.find(backend).info.needs_query and not query.strip():
-        raise InputError("the query is empty; this backend keeps what is relevant to a query.")
     registry.find(backend).check_options(**options)
-    if registry.find(backend).info.kind == "vectors" and "store" not in options:
+    info = info_of(registry.find(backend), options)
+    if info.needs_query and not query.strip():
+        raise InputError("the query is empty; this backend keeps what is relevant to a query.")
+    if info.kind == "vectors" and "store" not in options:
         raise OptionError(
             f"{backend} writes handles, whose vectors would end with this process.",
             hint="Keep them: --option store=lancedb://FOLDER. A reader in Python answers from there.",

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragcompress.checkpoints import contents, no_loading_bar
+from ragcompress.checkpoints import contents, no_loading_bar, read_json
 from ragcompress.errors import CheckpointError, OptionError
+from ragcompress.options import build_config
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,8 @@ TOKENIZER_FILES = (
 PICKLED_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "*.model")
+# Our own options, beside a model that we saved.
+SETTINGS_FILE = "ragcompress.json"
 _WEIGHT_PATTERNS = ("model*.safetensors", "pytorch_model*.bin")
 _MOST_KEYS = 5
 
@@ -157,6 +160,34 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     except Exception as error:  # transformers raises whatever it met
         raise CheckpointError(_unreadable(folder, error), hint=contents(folder)) from error
     return tokenizer
+
+
+def read_settings(folder: Path, config_class: type, backend: str) -> dict[str, Any]:
+    """Read the options that ``save_pretrained`` wrote.
+
+    Args:
+        folder: of a checkpoint.
+        config_class: of the backend.
+        backend: its name, for the error message.
+
+    Returns:
+        Options; empty if the folder has none.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        options = read_json(path)["config"]
+        build_config(config_class, options)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} does not hold options of {backend}: {error}.",
+            hint="Was it written by a newer version? Without the file the defaults are used.",
+        ) from error
+    return dict(options)
 
 
 def _unreadable(folder: Path, error: Exception) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ragcompress.adapter import SHARED_STORE
+from ragcompress.composing import info_of
 from ragcompress.compressor import Compressor
 from ragcompress.errors import OptionError, UnknownBackendError, unknown_name_message
 from ragcompress.reader import Reader, generation_options
@@ -63,14 +64,14 @@ class ReaderAdapter:
             if backend not in names:
                 raise UnknownBackendError(unknown_name_message("backend", backend, names))
             found = find(backend)
-            if found.info.kind != "vectors":
+            # One set of settings may serve a compressor and its reader.
+            options = {name: value for name, value in (options or {}).items() if name != "handles"}
+            found.check_options(**options)
+            if info_of(found, options).kind != "vectors":
                 raise OptionError(
                     f"backend {backend!r} makes text, which any LLM reads: it has no reader of its own.",
                     hint=f"Backends with one: {', '.join(n for n in names if find(n).info.kind == 'vectors')}.",
                 )
-            # One set of settings may serve a compressor and its reader.
-            options = {name: value for name, value in (options or {}).items() if name != "handles"}
-            found.check_options(**options)
         self.by_hand = self._given is not None and spec is None
         self.backend = backend if spec is None else spec.backend
         self.checkpoint = checkpoint if spec is None else spec.checkpoint

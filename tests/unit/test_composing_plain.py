@@ -5,8 +5,10 @@ import pickle
 import warnings
 
 import pytest
+from typer.testing import CliRunner
 
 import ragcompress as rc
+from ragcompress.cli import app
 from ragcompress.testing import DOCUMENTS, QUERIES, same_context, tiny
 
 BUDGET = {"backend": "token-budget", "max_tokens": 40}
@@ -210,6 +212,19 @@ def test_handles_of_a_pipeline_are_warned_of_and_lead_to_a_shared_store(ranker, 
     assert given.reader.space == reader.space
     again = pickle.loads(pickle.dumps(given))
     assert (again.backend, again.reader.space) == ("pipeline", reader.space)
+    named = rc.ReaderAdapter("pipeline", options={"stages": [ranker, pisco], "handles": "expected"})
+    assert named.reader.space == reader.space
+    with pytest.raises(rc.OptionError, match="makes text"):
+        rc.ReaderAdapter("pipeline", options={"stages": [ranker, BUDGET]})
+
+
+def test_the_command_line_keeps_no_handles_of_a_pipeline_either(ranker, pisco, tmp_path):
+    (tmp_path / "a.txt").write_text("The bridge is long.")
+    for stages, message in (([ranker, pisco], "pipeline writes handles"), ([ranker, BUDGET], None)):
+        arguments = ["compress", "how long?", str(tmp_path / "a.txt"), "--backend", "pipeline"]
+        found = CliRunner().invoke(app, [*arguments, "--option", f"stages={json.dumps(stages)}"])
+        assert (found.exit_code == 0) == (message is None), found.output
+        assert message is None or message in str(found.exception)
 
 
 def test_a_pipeline_without_a_store_for_its_handles():

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragcompress import pretrained
-from ragcompress.backends.recomp_abstractive.config import RecompAbstractiveConfig
-from ragcompress.checkpoints import fingerprint_folder, no_loading_bar, read_json, require, resolve, whole_folder
+from ragcompress.checkpoints import fingerprint_folder, no_loading_bar, require, resolve, whole_folder
 from ragcompress.errors import CheckpointError
-from ragcompress.options import build_config
 
 if TYPE_CHECKING:
     from ragcompress.backends.recomp_abstractive.model import Summarizer
@@ -23,7 +21,6 @@ PUBLISHED = {
 }
 # The name that the other two suggest; the hub has no such repository.
 MISNAMED = "fangyuan/hotpotqa_abstractive_compressor"
-SETTINGS_FILE = "ragcompress.json"
 # Old T5 files hold a bias that no version of the model reads.
 UNUSED_KEYS = re.compile(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$")
 
@@ -59,37 +56,11 @@ def find_folder(checkpoint: str | Path | None, revision: str | None) -> Path:
             *pretrained.TOKENIZER_FILES,
             "vocab.json",
             "merges.txt",
-            SETTINGS_FILE,
+            pretrained.SETTINGS_FILE,
         ),
         fallback_patterns=pretrained.PICKLED_FILES,
         complete=pretrained.is_complete,
     )
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Read the options that ``save_summarizer`` wrote.
-
-    Args:
-        folder: of a checkpoint.
-
-    Returns:
-        Options; empty if the folder has none.
-
-    Raises:
-        CheckpointError: the file holds something else.
-    """
-    path = folder / SETTINGS_FILE
-    if not path.is_file():
-        return {}
-    try:
-        options = read_json(path)["config"]
-        build_config(RecompAbstractiveConfig, options)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} does not hold options of recomp-abstractive: {error}.",
-            hint="Was it written by a newer version? Without the file the defaults are used.",
-        ) from error
-    return dict(options)
 
 
 def load_summarizer(folder: Path, *, device: str, dtype: str | None, batch_tokens: int) -> Summarizer:
@@ -151,4 +122,4 @@ def save_summarizer(summarizer: Summarizer, settings: dict[str, Any], folder: Pa
         with no_loading_bar():
             summarizer.model.save_pretrained(draft)
         summarizer.tokenizer.save_pretrained(draft)
-        (draft / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        (draft / pretrained.SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

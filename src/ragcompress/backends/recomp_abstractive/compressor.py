@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from ragcompress import pretrained
 from ragcompress.backends.recomp_abstractive import _checkpoint
 from ragcompress.backends.recomp_abstractive.config import RecompAbstractiveConfig
 from ragcompress.backends.recomp_abstractive.reading import SourceBuilder, SourceText
@@ -128,7 +129,7 @@ class RecompAbstractive(Compressor):
         """
         cls.check_options(**options, batch_tokens=batch_tokens)
         folder = _checkpoint.find_folder(checkpoint, revision)
-        saved = _checkpoint.read_settings(folder)
+        saved = pretrained.read_settings(folder, RecompAbstractiveConfig, cls.name)
         config = build_config(RecompAbstractiveConfig, options, defaults=saved, other_options=_LOADING)
         device = pick_device(device)
         size = batch_tokens or (4096 if device == "cpu" else 65536)

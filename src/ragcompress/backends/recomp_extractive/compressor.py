@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from ragcompress import pretrained
 from ragcompress.backends.recomp_extractive import _checkpoint
 from ragcompress.backends.recomp_extractive.config import RecompExtractiveConfig
 from ragcompress.backends.recomp_extractive.scoring import score_words
@@ -152,7 +153,7 @@ class RecompExtractive(OfflineCompressor):
         check_range("max_length", max_length, at_least=3, whole=True)
         _check_prompts(query_prompt, document_prompt)
         folder = _checkpoint.find_folder(checkpoint, revision, onnx=backend == "onnx")
-        saved = _checkpoint.read_settings(folder) or {"top_k": DEFAULT_TOP_K}
+        saved = pretrained.read_settings(folder, RecompExtractiveConfig, cls.name) or {"top_k": DEFAULT_TOP_K}
         config = build_config(RecompExtractiveConfig, options, defaults=saved, other_options=_LOADING)
         prompts = _checkpoint.read_prompts(folder, checkpoint, query=query_prompt, document=document_prompt)
         encoder: Encoder
