@@ -57,8 +57,8 @@ class FakeDataset:
     def __init__(self, tables):
         self.tables, self.context = tables, SimpleNamespace()
 
-    def map_batches(self, worker, *, fn_constructor_args, max_restarts, **_):
-        assert max_restarts > 0  # neither lost with its first death, nor started for ever
+    def map_batches(self, worker, *, fn_constructor_args, ray_remote_args_fn, **_):
+        assert ray_remote_args_fn()["max_restarts"] > 0  # neither lost with its first death, nor started for ever
         self.worker = worker(*fn_constructor_args)
         return self
 

@@ -140,11 +140,16 @@ def _encoded(
         batch_format="pyarrow",
         fn_constructor_args=(job,),
         compute=ray.data.ActorPoolStrategy(size=n_workers),
-        max_restarts=_MAX_RESTARTS,
+        # Handed over by name it would be deprecated; this is where Ray Data takes what it has no name of its own for.
+        ray_remote_args_fn=_for_an_actor,
         **devices.each(n_workers),
     )
     for row in dataset.iter_rows():
         yield row["window"], read_back(row["result"])
+
+
+def _for_an_actor() -> dict[str, Any]:
+    return {"max_restarts": _MAX_RESTARTS}
 
 
 def in_order(portions: Iterable[Portion], results: Iterator[tuple[int, Done]]) -> Iterator[tuple[Window, Done]]:
