@@ -13,6 +13,8 @@ from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 import ragcompress as rc
 
 _QUERY_ARGUMENTS = ("query", "question")
+# Between texts that share a place: one of a document alone, say, and one of it and the next together.
+_BETWEEN_TEXTS = rc.Layout().document_separator
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,12 @@ def shortened(texts: Texts, kept: Sequence[Document], *, keep_original: bool) ->
     notes = [rc.read_note(document.metadata) for document in kept]
     compressed = [note for note in notes if "skipped" not in note]
     # A text that was written from several documents stands in the place of the first one.
-    new: dict[int, str] = {}
+    pieces: dict[int, list[str]] = {}
     for document, note in zip(kept, notes, strict=True):
         if document.page_content.strip():
-            new[min(int(place) for place in note.get("source_ids") or [document.id])] = document.page_content
+            place = min(int(each) for each in note.get("source_ids") or [document.id])
+            pieces.setdefault(place, []).append(document.page_content)
+    new = {place: _BETWEEN_TEXTS.join(written) for place, written in pieces.items()}
     n_before = sum(len(document.page_content) for document in texts.documents)
     if not compressed or not new or sum(map(len, new.values())) >= n_before:
         return message

@@ -150,6 +150,31 @@ async def test_documents_in_the_artifact(ask, fakes, mode):
 
 
 @both
+async def test_several_texts_in_the_place_of_one_document(ask, fakes, mode):
+    """As abstractive backends write them that split long documents."""
+
+    class Splitting(fakes.Keywords):
+        def context(self, query, documents):
+            sources = [[0], [0, 1], [1, 2], [2]]
+            segments = [
+                rc.TextSegment(f"Summary {number}.", tuple(map(rc.Source, each)), None, 2)
+                for number, each in enumerate(sources)
+            ]
+            return rc.CompressedContext(query, documents, tuple(segments), 99, 8, counter="spaces")
+
+    compressor = RagCompressor(compressor=Splitting())
+    texts = [BRIDGE * 2, BRIDGE, BRIDGE]
+    artifact = [Document(text) for text in texts]
+    each = returning(("\n--\n".join(texts), artifact), response_format="content_and_artifact")
+    (message,) = await ask(mode, each, compressor=compressor)
+    assert message.content == "Summary 0.\n\nSummary 1.\n--\nSummary 2.\n--\nSummary 3."
+    (message,) = await ask(
+        mode, returning(Command(update={"messages": [ToolMessage(texts, tool_call_id="0")]})), compressor=compressor
+    )
+    assert message.content == ["Summary 0.\n\nSummary 1.", "Summary 2.", "Summary 3."]
+
+
+@both
 async def test_headlines_go_with_their_documents(ask, mode):
     documents = [Document(BRIDGE), Document("Bread needs flour."), Document("A bridge fell. It rained.")]
     content = "\n\n".join(f"# Result {number}\n{each.page_content}" for number, each in enumerate(documents)) + "\nEnd"
