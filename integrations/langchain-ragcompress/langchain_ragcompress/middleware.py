@@ -79,7 +79,7 @@ class ToolResultCompressor(AgentMiddleware):
                 f"compressor must be a RagCompressor, got {type(compressor).__name__}.",
                 hint="RagCompressor(compressor=...) wraps an object of ragcompress.",
             )
-        if compressor._adapter.backend_class.info.kind == "vectors":
+        if compressor._adapter.info.kind == "vectors":
             raise rc.OptionError(
                 f"{compressor.backend!r} makes vectors, which no model that calls tools can read.",
                 hint="Take a backend that makes text: RagCompressor('recomp-extractive').",

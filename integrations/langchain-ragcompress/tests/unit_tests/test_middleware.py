@@ -18,6 +18,7 @@ from langchain_core.tools import InjectedToolCallId, StructuredTool, create_retr
 from langchain_ragcompress import RagCompressor, RagCompressRetriever
 
 import ragcompress as rc
+from ragcompress.testing import tiny
 
 pytest.importorskip("langchain", reason="comes with langchain-ragcompress[agents]")
 
@@ -404,6 +405,22 @@ def test_wrong_settings(settings, expected):
 def test_vectors_are_refused(latent):
     with pytest.raises(rc.OptionError, match="'pisco' makes vectors, which no model that calls tools can read"):
         ToolResultCompressor(latent("pisco")[0])
+
+
+def test_pipelines_that_end_in_vectors_are_refused(tiny_checkpoint):
+    last = tiny("pisco")
+    last.store = rc.InMemoryStore()
+    for vectors in (
+        RagCompressor(
+            [{"backend": "deduplicate"}, {"backend": "pisco", "checkpoint": str(tiny_checkpoint("pisco"))}],
+            handles="expected",
+        ),
+        RagCompressor(compressor=rc.Pipeline([rc.load("deduplicate"), last]), options={"handles": "expected"}),
+    ):
+        with pytest.raises(rc.OptionError, match="'pipeline' makes vectors"):
+            ToolResultCompressor(vectors)
+    text = RagCompressor([{"backend": "deduplicate"}])
+    assert ToolResultCompressor(text).compressor is text
 
 
 def test_nothing_is_loaded_early_and_langchain_only_here():
