@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ import ragcompress as rc
 _QUERY_ARGUMENTS = ("query", "question")
 # Between texts that share a place: one of a document alone, say, and one of it and the next together.
 _BETWEEN_TEXTS = rc.Layout().document_separator
+# Longer pieces around documents are something that the tool has to say.
+_HEADLINE_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -145,9 +148,33 @@ def _note(of_document: Mapping[str, Any]) -> str:
 
 
 def _joined(glue: tuple[str, ...], new: Mapping[int, str]) -> str:
-    """What stands in front of a document, a separator or a headline, goes with it."""
-    content = "".join(glue[place] + new[place] for place in sorted(new)) + glue[-1]
-    return content if 0 in new else content.lstrip()
+    """A separator or headline in front of a document goes with it; what else the tool wrote stays."""
+    places = range(len(glue) - 1)
+    pieces = [glue[place] + new[place] if place in new else _staying(glue, place) for place in places]
+    content = "".join(pieces) + glue[-1]
+    return content if pieces[0].strip() else content.lstrip()
+
+
+def _staying(glue: tuple[str, ...], place: int) -> str:
+    """What stays of the glue in front of a document that goes."""
+    headline = glue[place] if place else _first_headline(glue)
+    end = len(glue[place]) - (len(headline) if len(headline.strip()) <= _HEADLINE_CHARS else 0)
+    return glue[place][:end]
+
+
+def _first_headline(glue: tuple[str, ...]) -> str:
+    """The end of what stands in front of the first document, if it looks like the second one's headline.
+
+    It has as many lines and begins with the same word, numbers aside. All else may be the tool's own answer.
+    """
+    second = glue[1].lstrip()
+    lines = glue[0].splitlines(keepends=True)
+    headline = "".join(lines[max(0, len(lines) - len(second.splitlines())) :])
+    return headline if _first_word(headline) == _first_word(second) else ""
+
+
+def _first_word(text: str) -> str:
+    return re.sub(r"\d+", "0", next(iter(text.split()), ""))
 
 
 def _with_blocks(texts: Texts, new: Mapping[int, str]) -> list[str | dict[str, Any]]:

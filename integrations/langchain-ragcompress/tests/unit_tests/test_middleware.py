@@ -192,6 +192,39 @@ async def test_headlines_go_with_their_documents(ask, mode):
         assert message.content == expected
 
 
+ANSWER = "It was finished in 1357.\n\nSources:\n"
+LONG = f"{'These are mills. ' * 12}\n"
+
+
+@both
+@pytest.mark.parametrize(
+    ("glue", "kept", "expected"),
+    [
+        # What a tool writes in front of all documents, and the headline of the first one, which is like the second's.
+        ((f"{ANSWER}[1] ", "\n[2] ", "\n[3] ", "."), {1, 2}, f"{ANSWER}\n[2] X\n[3] X."),
+        (("Found:\n# Result 9\n", "\n\n# Result 10\n", "\n# 11\n", ""), {1}, "Found:\n\n\n# Result 10\nX"),
+        ((ANSWER, "\n\n", "\n\n", ""), {2}, f"{ANSWER}\n\nX"),
+        (("Found: ", ", ", ", ", "."), {1}, "Found: , X."),
+        (("In 1357.\n", "\n--\n", "\n--\n", ""), {1}, "In 1357.\n\n--\nX"),
+        (("In 1357.", "\n\n# 2\n\n", "\n\n# 3\n\n", ""), {1}, "In 1357.\n\n# 2\n\nX"),
+        # Nothing but headlines.
+        (("Source: a\nContent: ", "\n\nSource: b\nContent: ", "\n\n", ""), {1}, "Source: b\nContent: X"),
+        (("# Result 1\n", "\n\n# Result 2\n", "\n\n# Result 3\n", ""), {2}, "# Result 3\nX"),
+        (("", "\n\n", "\n\n", ""), {1}, "X"),
+        # Too long for a headline.
+        (("", "\n\n", f"\n\n{LONG}", ""), {1}, f"X\n\n{LONG}"),
+        (("", f"\n\n{LONG}", "\n\n", ""), {0, 2}, f"X\n\n{LONG}\n\nX"),
+        ((LONG, f"\n\n{LONG}", "\n\n", ""), {2}, f"{LONG}\n\n{LONG}\n\nX"),
+    ],
+)
+async def test_what_a_tool_says_itself_stays(ask, mode, glue, kept, expected):
+    texts = [f"A {'bridge' if number in kept else 'loaf'}. Rain {number}." for number in range(3)]
+    content = "".join(before + text for before, text in zip(glue, [*texts, ""], strict=True))
+    artifact = [Document(text) for text in texts]
+    (message,) = await ask(mode, returning((content, artifact), response_format="content_and_artifact"))
+    assert message.content == expected.replace("X", "A bridge.")
+
+
 @both
 async def test_documents_that_a_retriever_of_ours_has_compressed(ask, fakes, compressor, mode):
     retriever = RagCompressRetriever(retriever=RunnableLambda(lambda query: [Document(BRIDGE)]), compressor=compressor)
