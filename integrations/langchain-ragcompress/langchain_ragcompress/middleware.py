@@ -44,8 +44,9 @@ class ToolResultCompressor(AgentMiddleware):
     ```
 
     Each result is compressed once, as it comes in, and equal results become equal messages: the history never changes
-    afterwards, so prompt caches of providers stay valid. Artifacts stay as they are. Errors, JSON, results of tools
-    that answer the user directly (``return_direct``), and what is short already go on unchanged.
+    afterwards, so prompt caches of providers stay valid. Artifacts stay as they are. Errors, JSON, JSON Lines,
+    results of tools that answer the user directly (``return_direct``), and what is short already go on unchanged. All
+    else is compressed like prose, source code and CSV too: name the tools that retrieve in ``include``.
     """
 
     def __init__(

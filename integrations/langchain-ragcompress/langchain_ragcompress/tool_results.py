@@ -47,7 +47,7 @@ def texts_of(message: ToolMessage, min_chars: int) -> Texts | None:
 
     Returns:
         The texts; None: the message stays as it is, since it reports an error, is compressed already, is short, or is
-        JSON, of which no part can be left out.
+        JSON or JSON Lines, of which no part can be left out.
     """
     if message.status == "error" or rc.NOTE_KEY in message.response_metadata:
         return None
@@ -57,6 +57,8 @@ def texts_of(message: ToolMessage, min_chars: int) -> Texts | None:
 
 
 def _of_string(message: ToolMessage, content: str) -> Texts:
+    if _is_json(content):  # whatever the artifact is
+        return Texts(message, [])
     artifact = message.artifact
     if isinstance(artifact, (list, tuple)) and artifact and all(isinstance(each, Document) for each in artifact):
         if any(rc.NOTE_KEY in document.metadata for document in artifact):  # a compressing retriever found them
@@ -65,7 +67,7 @@ def _of_string(message: ToolMessage, content: str) -> Texts:
         if glue is not None:
             documents = [document.model_copy(update={"id": str(place)}) for place, document in enumerate(artifact)]
             return Texts(message, documents, glue)
-    return Texts(message, [] if _is_json(content) else [Document(content, id="0")], ("", ""))
+    return Texts(message, [Document(content, id="0")], ("", ""))
 
 
 def _of_blocks(message: ToolMessage) -> Texts:
@@ -98,7 +100,13 @@ def _glue(content: str, texts: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _is_json(text: str) -> bool:
-    """Whether a text is an object or a list, which would no longer be one if a part were left out."""
+    """Whether a text is an object or a list, or one on each line: no longer so if a part were left out."""
+    # Not splitlines, which also splits at characters that may stand within JSON's strings.
+    lines = [line for line in text.split("\n") if line.strip()]
+    return _is_one_value(text) or (bool(lines) and all(map(_is_one_value, lines)))
+
+
+def _is_one_value(text: str) -> bool:
     if not text.lstrip().startswith(("{", "[")):
         return False
     try:

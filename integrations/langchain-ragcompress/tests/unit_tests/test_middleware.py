@@ -249,6 +249,13 @@ async def test_what_stays_as_it_is(ask, fakes, mode):
         returning(json.dumps({"text": BRIDGE})),
         returning(json.dumps([BRIDGE] * 2)),
         returning([{"type": "text", "text": json.dumps([BRIDGE])}]),
+        returning(f"{json.dumps({'text': BRIDGE})}\r\n\n{json.dumps([BRIDGE])}\n"),
+        returning([{"type": "text", "text": f"{json.dumps([BRIDGE])}\n" * 2}]),
+        returning('{"text": "Rain.\u2028' + BRIDGE + '"}\n[]'),
+        returning(
+            (json.dumps({"a": BRIDGE, "b": "Rain."}), [Document(BRIDGE), Document("Rain.")]),
+            response_format="content_and_artifact",
+        ),
         returning([{"type": "image", "base64": "aGk=", "mime_type": "image/png"}]),
         returning(""),
         returning("  "),
@@ -266,6 +273,8 @@ async def test_what_stays_as_it_is(ask, fakes, mode):
     assert message.status == "error"
     assert BRIDGE in message.content
     assert keywords.seen == []
+    (message,) = await ask(mode, returning(f"[1] {BRIDGE}\n{json.dumps([BRIDGE])}"))  # not all lines are JSON
+    assert rc.NOTE_KEY in message.response_metadata
     for each in (returning("Nothing of it."), returning("The bridge.")):  # nothing is kept; nothing is shorter
         (message,) = await ask(mode, each, compressor=compressor)
         assert rc.NOTE_KEY not in message.response_metadata
