@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import threading
 import warnings
@@ -26,10 +27,12 @@ from ragcompress.errors import (
     UnknownBackendError,
     unknown_name_message,
 )
-from ragcompress.handles import text_digest
+from ragcompress.handles import SECRET_VARIABLE, text_digest
 from ragcompress.options import check_choice, check_range
 from ragcompress.registry import available, find, load
 from ragcompress.types import HANDLE_START, CompressedContext, CompressedDocument, Document, MemorySegment
+
+logger = logging.getLogger("ragcompress")
 
 # One key, whose value is a string: vector stores refuse nested metadata.
 NOTE_KEY = "ragcompress"
@@ -362,7 +365,14 @@ def carries_handles(text: str, metadata: Mapping[str, Any]) -> bool:
         noted = read_note(metadata).get("handles")
     except (ValueError, TypeError):  # somebody else's entry under our key
         return False
-    return bool(noted) and noted == text_digest(text)
+    if noted and noted != text_digest(text):
+        logger.warning(
+            "a document has a note of handles, but this process did not write them: they are made harmless. Where one "
+            "process compresses and another goes on, set the same %s for both.",
+            SECRET_VARIABLE,
+        )
+        return False
+    return bool(noted)
 
 
 def _outside() -> int:

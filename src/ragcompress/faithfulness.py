@@ -114,7 +114,7 @@ def score_support(scorer: SupportScorer, sentences: Sequence[str], documents: Se
     Raises:
         InputError: the scorer gave another number of scores, or something that is no finite number.
     """
-    given = list(scorer(sentences, documents))
+    given = scorer(sentences, documents)
     try:
         scores = [float(score) for score in given]
     except (TypeError, ValueError):

@@ -69,7 +69,8 @@ class Ask:
     def __str__(self) -> str:
         """As it is written in text: ASCII without spaces."""
         payload = json.dumps([self.question, self.digest, list(self.texts)], separators=(",", ":")).encode()
-        return f"{HANDLE_START}ask={base64.urlsafe_b64encode(_tag(payload) + payload).decode().rstrip('=')}|>"
+        sealed = base64.urlsafe_b64encode(_tag(b"ask", payload) + payload).decode()
+        return f"{HANDLE_START}ask={sealed.rstrip('=')}|>"
 
 
 def digest(handles: Sequence[Handle]) -> str:
@@ -130,7 +131,7 @@ def text_digest(text: str) -> str:
     Returns:
         24 hexadecimal digits; others in a process with another secret.
     """
-    return _tag(without_question(text).encode(errors="surrogatepass")).hex()
+    return _tag(b"text", without_question(text).encode(errors="surrogatepass")).hex()
 
 
 def parse(text: str) -> list[str | Handle | Ask]:
@@ -161,16 +162,16 @@ def parse(text: str) -> list[str | Handle | Ask]:
     return parts
 
 
-def _tag(payload: bytes) -> bytes:
+def _tag(purpose: bytes, payload: bytes) -> bytes:
     """Proof that a marker was written by an adapter of ours: a passage must not put a question into our mouth."""
-    return hmac.new(_SECRET, payload, hashlib.sha256).digest()[:_TAG_BYTES]
+    return hmac.new(_SECRET, purpose + b"\0" + payload, hashlib.sha256).digest()[:_TAG_BYTES]
 
 
 def _read_ask(data: str) -> list[Ask]:
     try:
         sealed = base64.urlsafe_b64decode(data + "=" * (-len(data) % 4))
         tag, payload = sealed[:_TAG_BYTES], sealed[_TAG_BYTES:]
-        if not hmac.compare_digest(tag, _tag(payload)):
+        if not hmac.compare_digest(tag, _tag(b"ask", payload)):
             return []
         question, found, texts = json.loads(payload)
         pieces = tuple((int(place), str(piece)) for place, piece in texts)

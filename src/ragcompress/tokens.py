@@ -10,7 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from ragcompress.errors import OptionError, unknown_name_message
 from ragcompress.options import unique_name
@@ -135,6 +135,41 @@ class CallableCounter:
             ) from error
 
 
+class PrivateTokenizer:
+    """A ``tokenizers.Tokenizer`` whose copies read special tokens as it does.
+
+    The library forgets that setting when it pickles or copies, and its class cannot be derived from.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Wrap a tokenizer that nobody else changes.
+
+        Args:
+            tokenizer: everything is asked of it.
+        """
+        object.__setattr__(self, "_tokenizer", tokenizer)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the tokenizer has)
+        """Ask the tokenizer."""
+        return getattr(object.__getattribute__(self, "_tokenizer"), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set up the tokenizer."""
+        setattr(object.__getattribute__(self, "_tokenizer"), name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Write the tokenizer and the setting that it would forget."""
+        return _restored, (self.to_str(), self.encode_special_tokens)
+
+
+def _restored(written: str, encode_special_tokens: bool) -> PrivateTokenizer:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(written)
+    tokenizer.encode_special_tokens = encode_special_tokens
+    return PrivateTokenizer(tokenizer)
+
+
 def private_tokenizer(tokenizer: Any, *, max_length: int | None = None) -> Tokenizer:  # noqa: ANN401 (any HF tokenizer)
     """Copy the engine of a Hugging Face tokenizer.
 
@@ -154,7 +189,8 @@ def private_tokenizer(tokenizer: Any, *, max_length: int | None = None) -> Token
     """
     from tokenizers import Tokenizer
 
-    engine = tokenizer if isinstance(tokenizer, Tokenizer) else getattr(tokenizer, "backend_tokenizer", None)
+    own = isinstance(tokenizer, (Tokenizer, PrivateTokenizer))
+    engine = tokenizer if own else getattr(tokenizer, "backend_tokenizer", None)
     if engine is None:
         raise OptionError(
             f"{type(tokenizer).__name__} is not a fast tokenizer; ragcompress needs one.",
@@ -166,7 +202,7 @@ def private_tokenizer(tokenizer: Any, *, max_length: int | None = None) -> Token
     if max_length is not None:
         private.enable_truncation(max_length)
     private.encode_special_tokens = True
-    return private
+    return cast("Tokenizer", PrivateTokenizer(private))
 
 
 def _without_special_pieces(written: str) -> str:

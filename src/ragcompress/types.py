@@ -377,7 +377,7 @@ def write_out(documents: Sequence[Document], segments: Sequence[Segment], layout
     for segment in segments:
         first = segment.sources[0].document if segment.sources else None
         if previous is not None:
-            run.append(_separator(documents, previous, segment, layout))
+            run.append(separator(documents, previous, segment, layout))
         # A segment written from several documents belongs to no single title.
         single = first is not None and all(source.document == first for source in segment.sources)
         if first is not None and single and layout.title != "never":
@@ -396,8 +396,18 @@ def write_out(documents: Sequence[Document], segments: Sequence[Segment], layout
     return "".join([*written, neutralise("".join(run))])
 
 
-def _separator(documents: Sequence[Document], before: Segment, after: Segment, layout: Layout) -> str:
-    """What stands between two neighbouring segments."""
+def separator(documents: Sequence[Document], before: Segment, after: Segment, layout: Layout) -> str:
+    """Say what stands between two neighbouring segments.
+
+    Args:
+        documents: the documents that the sources point into.
+        before: a segment.
+        after: the next one.
+        layout: separators.
+
+    Returns:
+        The separator.
+    """
     left = before.sources[-1] if before.sources else None
     right = after.sources[0] if after.sources else None
     if before.sources == after.sources and len(before.sources) > 1:  # sentences of one summary of several documents

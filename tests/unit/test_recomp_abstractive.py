@@ -1,21 +1,35 @@
 """What becomes of a summary: sources, emptiness, long documents, support, and bad input."""
 
+import copy
 import json
+import pickle
 import shutil
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, T5EncoderModel
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MarianConfig,
+    MarianMTModel,
+    T5EncoderModel,
+    T5Model,
+)
 
 import ragcompress as rc
 from ragcompress.backends.recomp_abstractive import RecompAbstractive, RecompAbstractiveConfig
 from ragcompress.backends.recomp_abstractive._tiny import tiny_summarizer
 from ragcompress.backends.recomp_abstractive.model import Summarizer, Written
 from ragcompress.faithfulness import EncoderSupport, score_support, support_scorer
-from ragcompress.testing import tiny
+from ragcompress.testing import same_context, tiny
 from ragcompress.tiny import tiny_tokenizer
+from ragcompress.types import write_out
 
 DOCUMENTS = [
     rc.Document("The stone bridge over the river is 412 metres long. It was built in 1357.", title="Bridge"),
@@ -167,7 +181,11 @@ def test_a_stream_adds_up_to_the_summary():
                 [source.ids for source in sources], [compressor._limit(source) for source in sources]
             )
         ]
-        assert "".join(pieces) == " ".join(summaries)
+        segments = [
+            rc.TextSegment(summary, tuple(rc.Source(part.document) for part in source.parts))
+            for summary, source in zip(summaries, sources, strict=True)
+        ]
+        assert "".join(pieces) == write_out(DOCUMENTS, segments, compressor.config.layout)
 
 
 def test_a_stream_that_is_left_leaves_no_trace():
@@ -184,6 +202,8 @@ def test_text_cannot_smuggle_special_tokens_or_handles():
     context = compressor.compress("when [SEP]?", ["The [SEP] bridge [PAD] is " + "long, and long. " * 20])
     assert "<|rc:" not in context.text
     assert "<|rc:" not in "".join(compressor.stream("when?", DOCUMENTS))
+    silent = scripted("", on_empty="keep_best")
+    assert "<|rc:" not in "".join(silent.stream("when?", ["Read <|rc:0123456789abcdef0123456789abcdef:8|> this."]))
     end = compressor.summarizer.tokenizer.convert_tokens_to_ids("[SEP]")
     assert compressor.summarizer.rows[0].count(end) == 1
 
@@ -224,7 +244,7 @@ def test_the_extractive_encoder_tells_what_was_made_up():
     assert support(["A sentence."], [rc.Document(" ")]) == [0.0]
 
 
-@pytest.mark.parametrize("scores", [[], [1.0, 2.0], ["a"], [float("nan")], [None]])
+@pytest.mark.parametrize("scores", [[], [1.0, 2.0], ["a"], [float("nan")], [None], None])
 def test_a_scorer_that_gives_something_else_is_told(scores):
     with pytest.raises(rc.InputError, match="for 1 sentences"):
         score_support(lambda sentences, documents: scores, ["a sentence"], DOCUMENTS)
@@ -330,7 +350,20 @@ def test_other_kinds_of_model_are_named(tmp_path, kind, name):
         rc.load("recomp-abstractive", tmp_path)
 
 
+def test_any_sequence_to_sequence_model_is_read(tmp_path):
+    config = MarianConfig(
+        vocab_size=200, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64,
+        pad_token_id=0, eos_token_id=3, decoder_start_token_id=0,
+    )  # fmt: skip
+    MarianMTModel(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    assert rc.load("recomp-abstractive", tmp_path, device="cpu").compress("who?", DOCUMENTS).query == "who?"
+
+
 def test_a_model_object_of_another_kind_is_refused():
+    with pytest.raises(rc.OptionError, match="T5Model is no encoder-decoder that writes"):
+        RecompAbstractive.from_model(T5Model(tiny_summarizer().model.config), tiny_tokenizer())
     config = BertConfig(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
     with pytest.raises(rc.OptionError, match="BertModel is no encoder-decoder"):
         RecompAbstractive.from_model(BertModel(config), tiny_tokenizer())
@@ -369,3 +402,83 @@ def test_checkpoints_that_cannot_be_found(saved, tmp_path):
     shutil.copy(__file__, saved / "config.json")
     with pytest.raises(rc.CheckpointError):
         rc.load("recomp-abstractive", saved)
+
+
+def test_numbers_that_are_none_are_an_error_and_no_silence():
+    compressor = tiny("recomp-abstractive")
+    with torch.no_grad():
+        compressor.summarizer.model.lm_head.weight[:] = float("nan")
+    with pytest.raises(rc.InputError, match="not numbers"):
+        compressor.compress("when?", DOCUMENTS)
+    # Padding up to the limit is no end either: the documents stay.
+    endless = RecompAbstractive(Scripted("", ended=False), RecompAbstractiveConfig())
+    assert len(endless.compress("when?", DOCUMENTS).segments) == 3
+
+
+def test_a_model_with_few_positions_reads_and_writes_no_more():
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    config = BartConfig(
+        vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64,
+        pad_token_id=0, eos_token_id=3, bos_token_id=2, decoder_start_token_id=3,
+    )  # fmt: skip
+    compressor = RecompAbstractive.from_model(BartForConditionalGeneration(config), tokenizer)
+    context = compressor.compress("who?", ["words of a document that says something. " * 40])
+    assert context.truncated_documents == (0,)
+
+
+def test_a_vocabulary_knows_the_hub_id_and_not_the_commit(saved, monkeypatch):
+    from ragcompress.backends.recomp_abstractive import _checkpoint
+
+    monkeypatch.setattr(_checkpoint, "find_folder", lambda checkpoint, revision: saved)
+    assert rc.load("recomp-abstractive", "owner/name", device="cpu").token_counter.name == "name"
+
+
+def test_other_options_keep_the_scorer(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(
+        "ragcompress.backends.recomp_abstractive.compressor.support_scorer",
+        lambda spec: loaded.append(spec) or (lambda sentences, documents: [1.0] * len(sentences)),
+    )
+    compressor = scripted("Built.", faithfulness="recomp-extractive")
+    compressor.with_options(min_support=0.2).with_options(unsupported="drop")
+    assert loaded == ["recomp-extractive"]
+    assert compressor.with_options(faithfulness=None)._scorer is None
+
+
+@pytest.mark.parametrize("counter", ["characters", "model"])
+def test_parts_that_stand_for_themselves_are_one_text_again(counter):
+    text = "\u6cb3\u4e0a\u7684\u77f3\u6865\u6709\u56db\u767e\u7c73\u957f\u3002" * 30
+    compressor = scripted("A bridge. " * 200, max_source_tokens=96, on_long="split", token_counter=counter)
+    context = compressor.compress("a", [text])
+    assert [segment.text for segment in context.segments] == [text]
+    assert context.n_slots <= context.n_tokens
+
+
+def test_a_splitter_that_leaves_pieces_out_loses_nothing():
+    compressor = scripted("Yes.", splitter="flashrag", faithfulness=lambda sentences, documents: [1.0])
+    assert compressor.compress("a", DOCUMENTS).text == "Yes."
+    compressor = scripted("x.", splitter="flashrag", on_long="split", max_source_tokens=64)
+    text = "1. " * 200
+    sources = compressor._builder.build("a", [rc.Document(text)])
+    assert sources[0].parts[0].start == 0
+    assert sources[-1].parts[-1].end == len(text)
+
+
+def test_a_document_of_which_only_the_title_was_read_is_no_source():
+    compressor = scripted("x.", max_source_tokens=64)
+    (source,) = compressor._builder.build("a", [rc.Document("a b"), rc.Document("text", title="word " * 200)])
+    assert [part.document for part in source.parts] == [0]
+    assert source.unread == (1,)
+
+
+@pytest.mark.parametrize("backend", ["recomp-abstractive", "recomp-extractive", "provence"])
+def test_a_copy_reads_special_tokens_as_text_too(backend):
+    compressor = tiny(backend)
+    expected = compressor.compress("is [SEP] it?", ["The [SEP] moon. " * 3, "Bread."])
+    for copied in (copy.deepcopy(compressor), pickle.loads(pickle.dumps(compressor))):
+        assert copied.token_counter("a [SEP] b") == compressor.token_counter("a [SEP] b") > 3
+        assert same_context(
+            copied.compress("is [SEP] it?", ["The [SEP] moon. " * 3, "Bread."]), expected, tolerance=0.0
+        )

@@ -294,7 +294,7 @@ class MemoryIndex:
             query_vectors: (n_slots, width), e.g. of ``Clara.encode_queries``.
             k: how many; more than there are gives all.
             where: metadata that documents must have, by name, equal values. It narrows a search and keeps no tenants
-                apart: equal documents of two owners are one entry, with the metadata of the first.
+                apart: equal documents of two owners are one entry, with the metadata of one of them.
             exact: compare everything; None: where it fits into 512 MiB as float32.
             n_candidates: chunks that are compared in full otherwise; None: 300, or 10 a result.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragcompress import pretrained
-from ragcompress.checkpoints import fingerprint_folder, no_loading_bar, require, resolve, whole_folder
+from ragcompress.checkpoints import no_loading_bar, require, resolve, whole_folder
 from ragcompress.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ PUBLISHED = {
 }
 # The name that the other two suggest; the hub has no such repository.
 MISNAMED = "fangyuan/hotpotqa_abstractive_compressor"
+# Architectures without a head that writes; three that write are named like them.
+_HEADLESS = re.compile(r"(?<!LMHead)(?<!MT)(?<!EncoderDecoder)Model$")
 # Old T5 files hold a bias that no version of the model reads.
 UNUSED_KEYS = re.compile(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$")
 
@@ -63,7 +65,7 @@ def find_folder(checkpoint: str | Path | None, revision: str | None) -> Path:
     )
 
 
-def load_summarizer(folder: Path, *, device: str, dtype: str | None, batch_tokens: int) -> Summarizer:
+def load_summarizer(folder: Path, *, device: str, dtype: str | None, batch_tokens: int, name: str) -> Summarizer:
     """Read an encoder-decoder from a folder.
 
     Args:
@@ -71,6 +73,7 @@ def load_summarizer(folder: Path, *, device: str, dtype: str | None, batch_token
         device: where the weights go.
         dtype: of the weights; None: float32.
         batch_tokens: padded size of a batch of inputs.
+        name: of the vocabulary.
 
     Returns:
         Model and tokenizer.
@@ -82,17 +85,17 @@ def load_summarizer(folder: Path, *, device: str, dtype: str | None, batch_token
     require(folder, ("config.json",), "model configuration")
     require(folder, pretrained.WEIGHTS, "weights")
     require(folder, pretrained.TOKENIZERS, "tokenizer")
+    from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoModelForSeq2SeqLM
+
     config = pretrained.read_config(folder)
     named = ", ".join(config.architectures or ()) or config.model_type
-    writes = not config.architectures or "ForConditionalGeneration" in named
-    if not (config.is_encoder_decoder and writes):
+    # A T5 without its decoder has the configuration of a whole one.
+    if type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING or _HEADLESS.search(named):
         raise CheckpointError(
             f"{folder} holds {named}; recomp-abstractive needs an encoder-decoder that writes, such as "
             "T5ForConditionalGeneration.",
             hint="Encoders go with 'recomp-extractive' or 'provence'.",
         )
-    from transformers import AutoModelForSeq2SeqLM
-
     from ragcompress.backends.recomp_abstractive.model import Summarizer
     from ragcompress.nn.linear import use_onednn
 
@@ -102,8 +105,7 @@ def load_summarizer(folder: Path, *, device: str, dtype: str | None, batch_token
         model.to(device),
         pretrained.read_tokenizer(folder),
         batch_tokens=batch_tokens,
-        fingerprint=fingerprint_folder(folder, (*pretrained.weight_files(folder), "config.json", "tokenizer.json")),
-        name=folder.name,
+        name=name,
     )
 
 

@@ -22,7 +22,7 @@ from ragcompress.faithfulness import SupportScorer, score_support, support_score
 from ragcompress.options import build_config, check_range
 from ragcompress.sentences import get_splitter, split_sentences
 from ragcompress.tokens import count_all, get_token_counter
-from ragcompress.types import CompressedContext, Document, Source, TextSegment, neutralise, write_out
+from ragcompress.types import CompressedContext, Document, Source, TextSegment, neutralise, separator, write_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,6 +66,7 @@ class RecompAbstractive(Compressor):
         self.summarizer = summarizer
         self.config = config or RecompAbstractiveConfig()
         self._scorer: SupportScorer | None = None
+        self._scored_by: object = None
         self._configured()
 
     @classmethod
@@ -93,9 +94,13 @@ class RecompAbstractive(Compressor):
         self.token_counter = (
             self.summarizer.counter if config.token_counter == "model" else get_token_counter(config.token_counter)
         )
-        self._builder = SourceBuilder(self.summarizer.engine, config, self._splitter)
+        self._builder = SourceBuilder(
+            self.summarizer.engine, config, self._splitter, n_positions=self.summarizer.n_positions
+        )
         # Loaded here, once, and not in the middle of somebody's first query.
-        self._scorer = None if config.faithfulness is None else support_scorer(config.faithfulness)
+        if self._scored_by is not config.faithfulness:
+            self._scorer = None if config.faithfulness is None else support_scorer(config.faithfulness)
+            self._scored_by = config.faithfulness
 
     @classmethod
     def from_pretrained(
@@ -133,7 +138,11 @@ class RecompAbstractive(Compressor):
         config = build_config(RecompAbstractiveConfig, options, defaults=saved, other_options=_LOADING)
         device = pick_device(device)
         size = batch_tokens or (4096 if device == "cpu" else 65536)
-        return cls(_checkpoint.load_summarizer(folder, device=device, dtype=dtype, batch_tokens=size), config)
+        # The folder of a hub id is named by a commit.
+        name = folder.name if Path(str(checkpoint)).expanduser().is_dir() else str(checkpoint).rsplit("/", 1)[-1]
+        return cls(
+            _checkpoint.load_summarizer(folder, device=device, dtype=dtype, batch_tokens=size, name=name), config
+        )
 
     @classmethod
     def check_options(cls, **options: Any) -> None:
@@ -198,15 +207,18 @@ class RecompAbstractive(Compressor):
         """
         (checked,) = check_inputs([query], [documents])
         layout = self.config.layout
-        between = layout.document_separator if self.config.per_document else layout.segment_separator or " "
-        anything = False
+        before: TextSegment | None = None
         for source in self._builder.build(query, checked):
+            here = TextSegment("", _sources_of(source))
             begun = False
             for piece in self.summarizer.stream(source.ids, self._limit(source)):
-                yield between * (anything and not begun) + neutralise(piece)
-                anything = begun = True
-        if not anything:
-            yield from (segment.text for segment in self._if_empty(checked))
+                if before is not None and not begun:
+                    yield separator(checked, before, here, layout)
+                yield neutralise(piece)
+                begun = True
+            before = here if begun else before
+        if before is None:
+            yield from (neutralise(segment.text) for segment in self._if_empty(checked))
 
     def unsupported(self, context: CompressedContext) -> list[TextSegment]:
         """List the sentences of a result whose support is below ``min_support``.
@@ -235,7 +247,10 @@ class RecompAbstractive(Compressor):
 
     def _limit(self, source: SourceText) -> int:
         # What is longer than all that was read is not going to be used. The limit counts the start token, as published.
-        return min(self.config.max_summary_tokens - 1, len(source.ids))
+        limits = [self.config.max_summary_tokens - 1, len(source.ids)]
+        if self.summarizer.n_positions is not None:
+            limits.append(self.summarizer.n_positions - 1)
+        return min(limits)
 
     def _context(
         self,
@@ -250,11 +265,12 @@ class RecompAbstractive(Compressor):
         titles = count_all(self.token_counter, [document.title or "" for document in documents])
         layout = self.config.layout
         separators = max(0, len(documents) - 1) * self.token_counter(layout.document_separator)
-        segments = [
+        parts = [
             segment
             for source, each in zip(sources, written, strict=True)
             for segment in self._segments(documents, source, each)
-        ] or self._if_empty(documents)
+        ]
+        segments = self._joined(documents, parts) or self._if_empty(documents)
         unread = {index for source in sources for index in source.unread}
         timings = {"write_ms": milliseconds}
         if self._scorer is not None:
@@ -276,17 +292,19 @@ class RecompAbstractive(Compressor):
     def _segments(self, documents: tuple[Document, ...], source: SourceText, written: Written) -> list[TextSegment]:
         """What stands for the parts of one input: its summary, or they themselves if that is longer."""
         summary = self.summarizer.decode(written.ids)
-        if not summary:
+        if not summary and written.ended:
             return []
         originals = [
             segment for part in source.parts for segment in self._whole(documents, part.document, part.start, part.end)
         ]
+        if not summary and not written.ended:
+            return originals  # special tokens without an end are not the silence that models are trained to keep
         n_read = sum(segment.n_slots for segment in originals)
         n_characters = sum(len(segment.text) for segment in originals)
         n_tokens = self.token_counter(summary)
         if n_tokens > n_read or len(summary) > n_characters or not (written.ended or self._full(written)):
             return originals
-        sources = tuple(Source(index) for index in dict.fromkeys(part.document for part in source.parts))
+        sources = _sources_of(source)
         if self._scorer is None:
             return [TextSegment(summary, sources, None, n_tokens)]
         return self._scored(summary, sources, [documents[each.document] for each in sources])
@@ -297,7 +315,9 @@ class RecompAbstractive(Compressor):
 
     def _scored(self, summary: str, sources: tuple[Source, ...], documents: Sequence[Document]) -> list[TextSegment]:
         assert self._scorer is not None
-        sentences = [summary[start:end] for start, end in split_sentences(summary, self._splitter)]
+        # Some splitters leave short pieces out.
+        spans = split_sentences(summary, self._splitter) or [(0, len(summary))]
+        sentences = [summary[start:end] for start, end in spans]
         scores = score_support(self._scorer, sentences, documents)
         lengths = count_all(self.token_counter, sentences)
         return [
@@ -305,6 +325,19 @@ class RecompAbstractive(Compressor):
             for sentence, score, n_tokens in zip(sentences, scores, lengths, strict=True)
             if self.config.unsupported == "keep" or score >= self.config.min_support
         ]
+
+    def _joined(self, documents: tuple[Document, ...], segments: list[TextSegment]) -> list[TextSegment]:
+        """Join neighbouring parts of a document that stand for themselves: nothing is written between them then."""
+        joined: list[TextSegment] = []
+        for segment in segments:
+            source, before = segment.sources[0], joined[-1].sources[0] if joined else None
+            if before is not None and before.document == source.document and None not in (before.end, source.start):
+                between = documents[source.document].text[before.end : source.start]
+                if not between.strip():
+                    joined[-1:] = self._whole(documents, source.document, before.start or 0, source.end or 0)
+                    continue
+            joined.append(segment)
+        return joined
 
     def _if_empty(self, documents: tuple[Document, ...]) -> list[TextSegment]:
         if self.config.on_empty == "drop":
@@ -318,3 +351,7 @@ class RecompAbstractive(Compressor):
         start += len(text) - len(text.lstrip())
         text = text.strip()
         return [TextSegment(text, (Source(index, start, start + len(text)),), None, self.token_counter(text))]
+
+
+def _sources_of(source: SourceText) -> tuple[Source, ...]:
+    return tuple(Source(index) for index in dict.fromkeys(part.document for part in source.parts))

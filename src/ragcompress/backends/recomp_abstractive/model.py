@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ragcompress.checkpoints import fingerprint_tensors
-from ragcompress.errors import OptionError
+from ragcompress.errors import InputError, OptionError
 from ragcompress.nn.batching import length_buckets, pad
 from ragcompress.tokens import TokenizerCounter, private_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+# Families whose configurations may name a number of positions that does not bind them.
+_RELATIVE = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}
 
 
 class Written(NamedTuple):
@@ -41,7 +44,6 @@ class Summarizer:
         tokenizer: PreTrainedTokenizerBase,
         *,
         batch_tokens: int = 4096,
-        fingerprint: str | None = None,
         name: str | None = None,
     ) -> None:
         """Take built objects; ``load_summarizer`` reads them from a folder.
@@ -50,15 +52,15 @@ class Summarizer:
             model: an encoder-decoder of transformers with a language-model head.
             tokenizer: its fast tokenizer.
             batch_tokens: padded size of a batch of inputs, in tokens.
-            fingerprint: of the weights, if it is known already.
             name: of the vocabulary, for the token counter; None: the last part of the tokenizer's.
 
         Raises:
             OptionError: the model is no encoder-decoder, says no start or end token, or the tokenizer is a slow one.
         """
-        if not getattr(model.config, "is_encoder_decoder", False) or not hasattr(model, "get_encoder"):
+        if not getattr(model.config, "is_encoder_decoder", False) or not model.can_generate():
             raise OptionError(
-                f"{type(model).__name__} is no encoder-decoder; recomp-abstractive needs one, such as T5.",
+                f"{type(model).__name__} is no encoder-decoder that writes; recomp-abstractive needs one, such as "
+                "T5ForConditionalGeneration.",
                 hint="To prune with an encoder use 'recomp-extractive' or 'provence'.",
             )
         model.eval()  # type: ignore[no-untyped-call]  # transformers leaves it without types
@@ -77,7 +79,9 @@ class Summarizer:
         # Multilingual models are told their language by it; T5 has none.
         self.first_id: int | None = generation.forced_bos_token_id
         self._pad_id = int(model.config.pad_token_id or 0)
-        self.fingerprint = fingerprint or fingerprint_tensors(model.state_dict(), self.engine.to_str())
+        # Learned positions end; T5's relative ones do not.
+        positions = getattr(model.config, "max_position_embeddings", None)
+        self.n_positions = int(positions) if positions and model.config.model_type not in _RELATIVE else None
         short = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
         self.counter = TokenizerCounter(self.engine, name or short.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1])
         # Its clean-up of spaces is for word pieces; with byte pairs it would eat spaces that were meant.
@@ -126,8 +130,8 @@ class Summarizer:
             if tokens[0] in self.end_ids:
                 break
             ids += tokens
-            # The last word may grow, and the clean-up takes away spaces that a later token shows to be wrong.
-            stable = self.decode(ids).rpartition(" ")[0]
+            # The last word may grow, and the clean-up takes spaces away behind it: "is n ' t" becomes "isn't".
+            stable = self.decode(ids).rsplit(" ", 2)[0]
             if len(stable) > len(shown) and stable.startswith(shown):
                 yield stable[len(shown) :]
                 shown = stable
@@ -167,7 +171,14 @@ class Summarizer:
                     use_cache=True,
                 )
                 cache = output.past_key_values
-                tokens = output.logits[:, -1].argmax(dim=-1).tolist()
+                logits = output.logits[:, -1]
+                tokens = logits.argmax(dim=-1).tolist()
+                # The place of a largest number among none is the first: padding, which would read as silence.
+                if bool(logits.amax(dim=-1).isnan().any()):
+                    raise InputError(
+                        "the model gave scores that are not numbers.",
+                        hint="T5 overflows in float16: load it with dtype='bfloat16' or 'float32'.",
+                    )
             if n_new == 0 and self.first_id is not None:
                 tokens = [self.first_id] * len(active)
             n_new += 1

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ragcompress.backends.recomp_abstractive.config import RecompAbstractiveConfig
 from ragcompress.errors import InputError
 from ragcompress.sentences import Splitter, split_sentences
-from ragcompress.tokens import encodable
+from ragcompress.tokens import encodable, private_tokenizer
 from ragcompress.types import Document
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 
 HEAD = "Question: {question}\n Document: "
 CUE = "\n Summary: "
@@ -55,19 +56,30 @@ class SourceText:
 class SourceBuilder:
     """Writes the inputs of one model."""
 
-    def __init__(self, engine: Tokenizer, config: RecompAbstractiveConfig, splitter: Splitter) -> None:
+    def __init__(
+        self,
+        engine: Tokenizer,
+        config: RecompAbstractiveConfig,
+        splitter: Splitter,
+        *,
+        n_positions: int | None = None,
+    ) -> None:
         """Take the parts.
 
         Args:
             engine: without truncation or padding, special tokens in the text read as plain text.
             config: limits and choices.
             splitter: text -> spans, where a document is cut.
+            n_positions: that the model has at most; None: any number.
         """
         self.engine = engine
         self.config = config
         self.splitter = splitter
         self._n_special = engine.num_special_tokens_to_add(False)
         self._n_cue = self._count(CUE)
+        self.limit = min(config.max_source_tokens, n_positions or config.max_source_tokens)
+        # As transformers truncates: the text loses its end, the special tokens stay.
+        self._cutting = private_tokenizer(engine, max_length=self.limit) if not config.keep_cue else engine
 
     def build(self, query: str, documents: Sequence[Document]) -> list[SourceText]:
         """Write the inputs for one question.
@@ -98,17 +110,19 @@ class SourceBuilder:
         begins, ends = [], []
         for place, part in enumerate(parts):
             text += BETWEEN_DOCUMENTS * bool(place)
-            begins.append(len(text))
-            text += self._written(documents, part)
+            written = self._written(documents, part)
+            # A document is read from its first character on, not from its title's.
+            begins.append(len(text) + len(written) - (part.end - part.start))
+            text += written
             ends.append(len(text))
         encoding = self.engine.encode(encodable(text + CUE))
-        limit = self.config.max_source_tokens
-        if len(encoding) <= limit:
+        if len(encoding) <= self.limit:
             return SourceText(encoding.ids, tuple(parts))
         if self.config.keep_cue:
-            ids, end = self._cut_before_cue(text, limit)
+            ids, end = self._cut_before_cue(text, self.limit)
         else:
-            ids, end = _with_special_tokens(self.engine, text + CUE, limit)
+            encoding = self._cutting.encode(encodable(text + CUE))
+            ids, end = encoding.ids, max(stop for _, stop in encoding.offsets)
         read = tuple(part for part, begin in zip(parts, begins, strict=True) if begin < end)
         unread = tuple(dict.fromkeys(part.document for part, stop in zip(parts, ends, strict=True) if stop > end))
         return SourceText(ids, read, unread)
@@ -133,14 +147,14 @@ class SourceBuilder:
     def _room(self, query: str) -> int:
         """Tokens that are left for documents."""
         fixed = self._count(HEAD.format(question=query)) + self._n_cue + self._n_special
-        return self.config.max_source_tokens - fixed
+        return self.limit - fixed
 
     def _check_room(self, query: str) -> None:
         room = self._room(query)
         if room < _LEAST_ROOM:
-            limit = self.config.max_source_tokens
             raise InputError(
-                f"the question takes {limit - room} of the {limit} tokens that the model reads, so no document fits.",
+                f"the question takes {self.limit - room} of the {self.limit} tokens that the model reads, so no "
+                "document fits.",
                 hint="Shorten the question, or raise max_source_tokens.",
             )
 
@@ -164,7 +178,10 @@ class SourceBuilder:
 
     def _pieces(self, documents: Sequence[Document], part: Part, room: int) -> list[Part]:
         document = documents[part.document]
-        spans = split_sentences(document.text, self.splitter)
+        spans = split_sentences(document.text, self.splitter) or [(part.start, part.end)]
+        # Some splitters leave short pieces out: everything up to the next sentence goes with the one before.
+        begins = [part.start, *(begin for begin, _ in spans[1:]), part.end]
+        spans = list(pairwise(begins))
         title = self._count(document.title or "") if self.config.titles == "prefix" else 0
         return [
             Part(part.document, spans[first][0], spans[last][1])
@@ -173,21 +190,6 @@ class SourceBuilder:
 
     def _count(self, text: str) -> int:
         return len(self.engine.encode(encodable(text), add_special_tokens=False))
-
-
-def _with_special_tokens(engine: Tokenizer, text: str, limit: int) -> tuple[list[int], int]:
-    """Truncate as transformers does: the text loses its end, the special tokens stay.
-
-    Returns:
-        Ids, and the offset behind the last character that was read.
-    """
-    from tokenizers import Tokenizer
-
-    cutting = Tokenizer.from_str(engine.to_str())
-    cutting.encode_special_tokens = True
-    cutting.enable_truncation(limit)
-    encoding: Encoding = cutting.encode(encodable(text))
-    return encoding.ids, max(end for _, end in encoding.offsets)
 
 
 def runs(lengths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
