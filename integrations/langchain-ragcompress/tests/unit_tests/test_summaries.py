@@ -7,9 +7,9 @@ import ragcompress as rc
 from ragcompress.testing import tiny
 
 DOCUMENTS = [
-    Document("The bridge was built in 1357. It is 412 metres long, and rests on sixteen arches.", id="a", metadata={"n": 1}),
+    Document("The bridge was built in 1357. It is 412 metres long, on sixteen arches.", id="a", metadata={"n": 1}),
     Document("Bread needs flour, water, salt and time, and a baker who rises early.", id="b", metadata={"n": 2}),
-]  # fmt: skip
+]
 QUESTION = "How long is the bridge?"
 
 
