@@ -15,7 +15,7 @@ import ragcompress as rc
 from ragcompress.backends.provence import KeptSentence, Provence, ProvenceConfig
 from ragcompress.backends.provence._tiny import tiny_model, tiny_tokenizer
 from ragcompress.backends.provence.rounding import keep_units
-from ragcompress.testing import DOCUMENTS, QUERIES, same_context
+from ragcompress.testing import DOCUMENTS, QUERIES, same_context, tiny
 
 
 def build(layout="provence", **options):
@@ -116,6 +116,19 @@ def test_a_title_is_written_only_with_something_that_was_kept():
     assert compressor.compress(QUERIES[0], DOCUMENTS).text == ""
 
 
+def test_titles_in_front_of_each_sentence_never_make_a_result_longer():
+    document = rc.Document("It is far. It is old. It is big.", title="The moon of the river king")
+    compressor = Provence.tiny().with_options(layout={"title": "each"})
+    whole = everything(compressor, [document])
+    assert len(whole.segments) == 3
+    assert whole.text == f"{document.title}\n{document.text}"
+    assert compressor.token_counter(whole.text) == whole.n_slots <= whole.n_tokens
+    long = rc.Document(DOCUMENTS[0].text, title="A")
+    values = sorted({segment.keep_probability for segment in everything(compressor, [long]).segments})
+    few = compressor.with_options(rounding="probability-mean", threshold=values[-3]).compress(QUERIES[0], [long])
+    assert few.text.count("A\n") == len(few.segments) == 2
+
+
 def test_the_first_sentence_as_title_is_kept_with_any_other():
     text = " ".join(document.text for document in DOCUMENTS)
     compressor = Provence.tiny().with_options(titles="first_sentence", threshold=0.14)
@@ -139,11 +152,12 @@ def test_a_decoded_title_is_written_once():
     document = rc.Document("The moon is far.", title="Moon")
     compressor = Provence.tiny().with_options(text_mode="decoded", threshold=0.0)
     assert compressor.compress("moon", [document]).text == "Moon\nThe moon is far."
-    bare = compressor.with_options(layout={"title": "never"})
-    # Longer than the text alone: the original stands in for it.
-    assert bare.compress("moon", [document]).text == "The moon is far."
     spaced = rc.Document("The  moon   is    far.", title="Moon")
-    assert bare.compress("moon", [spaced]).text == "Moon The moon is far."
+    bare = compressor.with_options(layout={"title": "never"})
+    assert bare.compress("moon", [spaced]).text == "The moon is far."
+    # A later stage writes titles by its own layout.
+    later = rc.Pipeline([bare, tiny("recomp-extractive")])
+    assert later.compress("moon", [spaced]).text == "Moon\nThe moon is far."
 
 
 def test_decoding_never_makes_a_text_longer():
@@ -273,6 +287,16 @@ def test_a_question_of_punctuation_alone():
     assert compressor.with_options(normalize_query=False).compress("?!", DOCUMENTS).segments[0].score is not None
 
 
+def test_every_segment_has_a_keep_probability_or_none():
+    compressor = Provence.tiny().with_options(threshold=0.0)
+    with pytest.warns(rc.PassThroughWarning):
+        passed = compressor.compress("?!", DOCUMENTS)
+    decoded = compressor.with_options(text_mode="decoded").compress("moon", DOCUMENTS)
+    for context in (passed, decoded):
+        assert [segment.keep_probability for segment in context.segments] == [None] * len(DOCUMENTS)
+        assert all(isinstance(segment, KeptSentence) for segment in context.segments)
+
+
 def test_one_bad_question_does_not_touch_the_others():
     compressor = Provence.tiny()
     with pytest.warns(rc.PassThroughWarning):
@@ -331,6 +355,70 @@ def test_the_published_configuration_is_read_as_it_is(saved):
     (saved / "modeling_provence.py").write_text("raise SystemExit('code of a checkpoint was run')\n")
     loaded = rc.load("provence", saved, device="cpu")
     assert same_context(loaded.compress(QUERIES[0], DOCUMENTS), Provence.tiny().compress(QUERIES[0], DOCUMENTS))
+
+
+@pytest.mark.parametrize("layout", ["provence", "xprovence", "open-provence"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"attn_implementation": "owner/kernel"},
+        {"_attn_implementation": "owner/kernel"},
+        {"_attn_implementation_internal": "owner/kernel"},
+        {"experts_implementation": "owner/kernel"},
+        {"_experts_implementation": "owner/kernel"},
+        {"attn_implementation": "flash_attention_2"},
+        {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        {"return_dict": False},
+        {"use_return_dict": False},
+        {"output_attentions": True},
+        {"output_hidden_states": True},
+        {"is_decoder": True, "add_cross_attention": True},
+        {"chunk_size_feed_forward": 7},
+        {"auto_map": {"AutoModel": "owner/code--modeling.Model"}},
+    ],
+)
+def test_fields_that_say_how_to_load_or_run_are_ignored(tmp_path, monkeypatch, layout, asked):
+    import transformers
+
+    from ragcompress.backends.provence._checkpoint import LAYOUTS
+    from ragcompress.backends.provence.model import FAMILIES
+
+    compressor = build(layout, threshold=0.05)
+    compressor.save_pretrained(tmp_path / "saved")
+    path = tmp_path / "saved" / "config.json"
+    declared = json.loads(path.read_text()) | asked
+    if LAYOUTS[layout].nested is not None:
+        declared[LAYOUTS[layout].nested] |= asked
+    path.write_text(json.dumps(declared))
+    seen = []
+    config_class = getattr(transformers, FAMILIES[LAYOUTS[layout].family].config_class)
+    monkeypatch.setattr(
+        transformers, config_class.__name__, lambda **fields: seen.append(fields) or config_class(**fields)
+    )
+    loaded = rc.load("provence", tmp_path / "saved", device="cpu")
+    (fields,) = seen
+    assert fields
+    assert not asked.keys() & fields.keys()
+    assert same_context(loaded.compress(QUERIES[0], DOCUMENTS), compressor.compress(QUERIES[0], DOCUMENTS))
+
+
+@pytest.mark.parametrize(
+    ("layout", "changed"),
+    [
+        ("provence", {"position_buckets": 16}),
+        ("provence", {"hidden_act": "relu", "layer_norm_eps": 0.5, "share_att_key": False}),
+        ("xprovence", {"hidden_act": "relu", "layer_norm_eps": 0.5}),
+        ("open-provence", {"classifier_pooling": "mean", "norm_eps": 0.5, "local_attention": 4}),
+    ],
+)
+def test_fields_that_say_what_the_encoder_is_are_read(tmp_path, layout, changed):
+    tokenizer = tiny_tokenizer()
+    compressor = Provence(tiny_model(len(tokenizer), layout=layout, **changed), tokenizer)
+    compressor.save_pretrained(tmp_path / "saved")
+    config = rc.load("provence", tmp_path / "saved", device="cpu").model.backbone.config
+    of_loading = dict.fromkeys(("dtype", "_name_or_path"))
+    assert config.to_dict() | of_loading == compressor.model.backbone.config.to_dict() | of_loading
+    assert {name: getattr(config, name) for name in changed} == changed
 
 
 def test_pickled_and_sharded_weights(saved):
@@ -405,6 +493,27 @@ def test_presets_leave_nothing_of_what_was_before(saved):
         changed = rc.load("provence", saved, device="cpu", top_k=3, threshold=0.4).with_options(preset=preset)
         assert changed.config == fresh.config
         assert changed.spec == fresh.spec
+
+
+@pytest.mark.parametrize(
+    ("layout", "preset", "options"),
+    [
+        ("xprovence", "prob-mean", {"threshold": 0.3, "rounding": "probability-mean"}),
+        ("xprovence", "upstream", {"threshold": 0.3, "rounding": "binary-mean", "text_mode": "decoded"}),
+        ("open-provence", "prob-mean", {"score_window": "best", "normalize_query": False}),
+        ("open-provence", "upstream", {"score_window": "best", "normalize_query": False, "splitter": "punkt-plain"}),
+    ],
+)
+def test_presets_lie_over_what_the_family_was_published_with(tmp_path, layout, preset, options):
+    build(layout, threshold=0.7, top_k=3).save_pretrained(tmp_path / "saved")
+    loaded = rc.load("provence", tmp_path / "saved", device="cpu", preset=preset, min_sentences=1)
+    changed = rc.load("provence", tmp_path / "saved", device="cpu").with_options(preset=preset, min_sentences=1)
+    assert loaded.config == changed.config
+    assert loaded.spec == changed.spec
+    expected = options | {"top_k": None, "min_sentences": 1}
+    assert {name: getattr(loaded.config, name) for name in expected} == expected
+    assert changed.with_options(preset=preset, threshold=0.2).config.threshold == 0.2
+    assert changed.with_options(preset=preset, max_length=64).max_length == 64
 
 
 def test_importing_the_backend_does_not_import_torch():
@@ -494,6 +603,10 @@ def test_no_default_checkpoint():
         ("config.json", "{", "JSON"),
         ("config.json", '{"model_type": "Provence", "hidden_size": "wide"}', "deberta-v2"),
         ("tokenizer.json", "{}", "tokenizer.json"),
+        ("special_tokens_map.json", "[1]", "special_tokens_map.json holds list"),
+        ("tokenizer_config.json", "7", "tokenizer_config.json holds int"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": ["x"]}}', r"\['x'\] as a file"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 5, "b": "x"}}', "5 as a file"),
         ("ragcompress.json", '{"config": {"threshold": 7}}', "ragcompress.json"),
         ("ragcompress.json", "[]", "ragcompress.json"),
         ("model.safetensors", "nothing", "model.safetensors"),
@@ -505,6 +618,60 @@ def test_broken_files(saved, file, content, word):
     (saved / file).write_text(content)
     with pytest.raises(rc.CheckpointError, match=word):
         rc.load("provence", saved, device="cpu")
+
+
+@pytest.mark.parametrize("length", [0, -5, 4, 15, 20.5, float("inf"), float("nan"), "512", True, [512]])
+@pytest.mark.parametrize(
+    ("file", "name"), [("config.json", "max_length"), ("tokenizer_config.json", "model_max_length")]
+)
+def test_lengths_that_no_window_has(tmp_path, file, name, length):
+    build("open-provence").save_pretrained(tmp_path / "saved")
+    change_json(tmp_path / "saved" / file, **{name: length})
+    with pytest.raises(rc.CheckpointError, match=rf"{file} has {name} .*at least 16") as error:
+        rc.load("provence", tmp_path / "saved", device="cpu")
+    assert repr(length) in str(error.value)
+
+
+def test_an_encoder_with_too_few_positions(tmp_path):
+    tokenizer = tiny_tokenizer()
+    Provence(tiny_model(len(tokenizer), max_position_embeddings=16), tokenizer).save_pretrained(tmp_path / "least")
+    assert rc.load("provence", tmp_path / "least", device="cpu").max_length == 16
+    change_json(tmp_path / "least" / "config.json", max_position_embeddings=15)
+    with pytest.raises(rc.CheckpointError, match=r"max_position_embeddings.* 15; expected.*at least 16"):
+        rc.load("provence", tmp_path / "least", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        ({"a": 1}, ["{'a': 1}", "'content'"]),
+        ({"content": 3}, ["{'content': 3}"]),
+        (["x"], ["['x']", "a string"]),
+        (7, ["7", "a string"]),
+        ("[NOPE]", ["'[NOPE]'", "the encoder embeds"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["cls_token", "sep_token", "pad_token"])
+def test_special_tokens_that_are_none(saved, name, token, words):
+    change_json(saved / "tokenizer_config.json", **{name: token})
+    with pytest.raises(rc.CheckpointError) as error:
+        rc.load("provence", saved, device="cpu")
+    for word in [name, str(saved), *words]:
+        assert word in str(error.value)
+
+
+def test_a_tokenizer_with_more_pieces_than_the_encoder_embeds(tmp_path):
+    tokenizer = tiny_tokenizer()
+    n_pieces = len(tokenizer)
+    Provence(tiny_model(n_pieces - 1), tokenizer).save_pretrained(tmp_path / "saved")
+    with pytest.raises(rc.CheckpointError, match=f"{n_pieces} pieces, but the encoder embeds {n_pieces - 1}"):
+        rc.load("provence", tmp_path / "saved", device="cpu")
+
+
+@pytest.mark.parametrize("queries", [None, 5, "ab", rc.Document("x")])
+def test_queries_that_are_no_list(queries):
+    with pytest.raises(rc.InputTypeError, match="expects a list of queries"):
+        Provence.tiny().compress_batch(queries, [[], []])
 
 
 def test_open_provence_without_its_encoders_configuration(tmp_path):

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ragcompress.backends.provence._files import WEIGHTS, read_tokenizer, read_weights
+from ragcompress.backends.provence._files import (
+    WEIGHTS,
+    check_length,
+    check_vocabulary,
+    read_tokenizer,
+    read_weights,
+)
 from ragcompress.backends.provence.config import ProvenceConfig
 from ragcompress.checkpoints import no_loading_bar, read_json, require, resolve, whole_folder
 from ragcompress.errors import CheckpointError, OptionError
@@ -39,11 +45,6 @@ PICKLED_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 SETTINGS_FILE = "ragcompress.json"
 # Buffers that older versions of transformers saved.
 UNUSED_KEYS = re.compile(r"(^|\.)position_ids$")
-# Fields of config.json that say how to load, not what the model is.
-_LOADING_FIELDS = {
-    "architectures", "auto_map", "dtype", "id2label", "label2id", "model_type", "num_labels", "torch_dtype",
-    "transformers_version", "_name_or_path",
-}  # fmt: skip
 _HEADS = {"ranking_head.": "ranking head", "token_head.": "token head (keep or drop)"}
 _MOST_KEYS = 5
 
@@ -187,7 +188,7 @@ def load(folder: Path, *, device: str, dtype: str | None) -> Loaded:
     if not isinstance(values, Mapping):
         raise CheckpointError(f"{folder / 'config.json'} has no {layout.nested!r}, the configuration of the encoder.")
     try:
-        config = encoder_config(layout.family, {k: v for k, v in values.items() if k not in _LOADING_FIELDS})
+        config = encoder_config(layout.family, values)
         outputs = weights.get(layout.prefixes["ranking_head.output."] + "weight")
         n_outputs = int(outputs.shape[0]) if outputs is not None and outputs.dim() == 2 else 1
         with torch.device("meta"):
@@ -202,8 +203,14 @@ def load(folder: Path, *, device: str, dtype: str | None) -> Loaded:
         model = build_model(config, n_outputs=n_outputs, layout=name, weights=own).to(kind).to(device)
     use_onednn(model)
     tokenizer = read_tokenizer(folder)
-    limits = [tokenizer.model_max_length, declared.get("max_length") if layout.nested is not None else None]
-    model.max_length = min(model.max_length, *(int(limit) for limit in limits if isinstance(limit, (int, float))))
+    check_vocabulary(folder, tokenizer, int(config.vocab_size))
+    model.max_length = check_length(
+        folder / "config.json", "max_position_embeddings, without padding,", model.max_positions
+    )
+    limit = declared.get("max_length") if layout.nested is not None else None
+    if limit is not None:
+        model.max_length = min(model.max_length, check_length(folder / "config.json", "max_length", limit))
+    model.max_length = min(model.max_length, int(tokenizer.model_max_length))
     return Loaded(model, tokenizer, {**layout.options, **read_settings(folder)})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from ragcompress.backends.provence import _checkpoint
 from ragcompress.backends.provence.config import ProvenceConfig
 from ragcompress.backends.provence.windows import normalize_query, room
-from ragcompress.backends.provence.writing import document_score, ranked, segments_of, whole_document
+from ragcompress.backends.provence.writing import KeptSentence, document_score, ranked, segments_of, whole_document
 from ragcompress.compressor import BackendInfo, Compressor, PublishedCheckpoint, check_inputs, query_groups
 from ragcompress.devices import pick_device
 from ragcompress.errors import CheckpointError, OptionError, PassThroughWarning
@@ -24,7 +24,7 @@ from ragcompress.memories import MemoryStore
 from ragcompress.options import build_config, check_range
 from ragcompress.sentences import get_splitter
 from ragcompress.tokens import count_all, get_token_counter
-from ragcompress.types import CompressedContext, Document, Segment, TextSegment, write_out
+from ragcompress.types import CompressedContext, Document, Segment, write_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -146,8 +146,20 @@ class Provence(Compressor):
         device = pick_device(device)
         folder = _checkpoint.find_folder(checkpoint, revision)
         loaded = _checkpoint.load(folder, device=device, dtype=dtype)
-        config = build_config(ProvenceConfig, options, defaults=loaded.options, other_options=_LOADING)
+        config = (
+            build_config(ProvenceConfig, options, defaults=loaded.options, other_options=_LOADING)
+            if options.get("preset") is None
+            else _preset_config(loaded.model.layout, options)
+        )
         return cls(loaded.model, loaded.tokenizer, config, batch_tokens=batch_tokens)
+
+    def with_options(self, **options: Any) -> Self:
+        """Use the same weights with another configuration; see ``Compressor.with_options``."""
+        other = super().with_options(**options)
+        if options.get("preset") is not None:
+            other.config = _preset_config(self.model.layout, options)
+            other._configured()
+        return other
 
     @classmethod
     def check_options(cls, **options: Any) -> None:
@@ -182,7 +194,7 @@ class Provence(Compressor):
         self, queries: Sequence[str], documents: Sequence[Sequence[Document | str]]
     ) -> list[CompressedContext]:
         """Read every question with its documents, all of them in shared batches; see ``Compressor.compress_batch``."""
-        queries = list(queries) if not isinstance(queries, str) else queries
+        queries = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else queries
         checked = check_inputs(queries, documents)
         contexts: list[CompressedContext] = []
         for group in query_groups(checked):
@@ -258,7 +270,7 @@ class Provence(Compressor):
         config = self.config
         readable = room(n_query, self.max_length) is not None
         order = ranked([document_score(each, config) for each in judged], config) if readable else range(len(documents))
-        segments: list[TextSegment] = []
+        segments: list[KeptSentence] = []
         for index in order:
             own = judged[index]
             segments += (
@@ -267,22 +279,32 @@ class Provence(Compressor):
                 else segments_of(index, documents[index], own, config, self._text)
             )
         counted = count_all(self.token_counter, [segment.text for segment in segments])
-        kept: list[Segment] = [
-            replace(each, n_tokens=n_tokens) for each, n_tokens in zip(segments, counted, strict=True)
-        ]
+        kept: list[Segment] = [replace(each, n_tokens=length) for each, length in zip(segments, counted, strict=True)]
+        layout = config.layout
+        n_slots = self.token_counter(write_out(documents, kept, layout)) if kept else 0
         # White space counts in some vocabularies; the documents are taken as long as they would be written.
         separators = max(0, len(documents) - 1) * self.token_counter(config.layout.document_separator)
         separators += sum(bool(d.title) for d in documents) * self.token_counter(config.layout.title_separator)
+        n_tokens = sum(lengths) + separators
+        if n_slots > n_tokens and layout.title == "each":  # titles over and over are no compression
+            layout = replace(layout, title="once")
+            n_slots = self.token_counter(write_out(documents, kept, layout))
         unread = () if readable or not n_query else tuple(i for i, d in enumerate(documents) if d.text.strip())
         return CompressedContext(
             query=query,
             documents=documents,
             segments=tuple(kept),
-            n_tokens=sum(lengths) + separators,
-            n_slots=self.token_counter(write_out(documents, kept, config.layout)) if kept else 0,
+            n_tokens=n_tokens,
+            n_slots=n_slots,
             truncated=bool(unread),
             counter=self.token_counter.name,
             document_tokens=tuple(lengths),
-            layout=config.layout,
+            layout=layout,
             truncated_documents=unread,
         )
+
+
+def _preset_config(layout: str, options: Mapping[str, Any]) -> ProvenceConfig:
+    """A preset over what checkpoints of a layout were published with, and the other options over both."""
+    preset = {**_checkpoint.LAYOUTS[layout].options, **ProvenceConfig.PRESETS[options["preset"]]}
+    return build_config(ProvenceConfig, {k: v for k, v in options.items() if k != "preset"}, defaults=preset)

@@ -41,7 +41,8 @@ class ProvenceConfig:
         splitter: name of a sentence splitter, or any callable text -> spans.
         token_counter: what a token is: ``"encoder"`` (its vocabulary), ``"words"``, ``"characters"``, a tokenizer or
             any callable text -> int.
-        layout: how the kept sentences are written out.
+        layout: how the kept sentences are written out; titles stand in front of ``"each"`` only where the result does
+            not become longer than the documents, else ``"once"``.
     """
 
     threshold: float = 0.1

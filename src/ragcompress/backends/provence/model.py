@@ -163,22 +163,45 @@ class Family:
         config_class: of the configuration.
         model_class: of the encoder.
         arguments: of the encoder, beside the configuration.
+        fields: of the configuration, beside ``_FIELDS``, that say what the encoder is.
     """
 
     config_class: str
     model_class: str
     arguments: Mapping[str, Any]
+    fields: frozenset[str]
 
 
+_FIELDS = frozenset({
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "initializer_range",
+    "max_position_embeddings", "pad_token_id", "bos_token_id", "eos_token_id",
+})  # fmt: skip
+_BERT_FIELDS = {
+    "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "type_vocab_size", "layer_norm_eps",
+}  # fmt: skip
 FAMILIES = {
-    "deberta-v2": Family("DebertaV2Config", "DebertaV2Model", {}),
-    "xlm-roberta": Family("XLMRobertaConfig", "XLMRobertaModel", {"add_pooling_layer": False}),
-    "modernbert": Family("ModernBertConfig", "ModernBertModel", {}),
-}
+    "deberta-v2": Family("DebertaV2Config", "DebertaV2Model", {}, frozenset({
+        *_BERT_FIELDS, "attention_head_size", "conv_act", "conv_groups", "conv_kernel_size", "embedding_size", "legacy",
+        "max_relative_positions", "norm_rel_ebd", "pooler_dropout", "pooler_hidden_act", "pooler_hidden_size",
+        "pos_att_type", "position_biased_input", "position_buckets", "relative_attention", "share_att_key",
+    })),
+    "xlm-roberta": Family("XLMRobertaConfig", "XLMRobertaModel", {"add_pooling_layer": False}, frozenset({
+        *_BERT_FIELDS, "classifier_dropout",
+    })),
+    "modernbert": Family("ModernBertConfig", "ModernBertModel", {}, frozenset({
+        "attention_bias", "attention_dropout", "classifier_activation", "classifier_bias", "classifier_dropout",
+        "classifier_pooling", "cls_token_id", "decoder_bias", "embedding_dropout", "global_attn_every_n_layers",
+        "global_rope_theta", "hidden_activation", "initializer_cutoff_factor", "layer_types", "local_attention",
+        "local_rope_theta", "mlp_bias", "mlp_dropout", "norm_bias", "norm_eps", "rope_parameters", "rope_scaling",
+        "sep_token_id",
+    })),
+}  # fmt: skip
 
 
 def build_config(family: str, values: Mapping[str, Any]) -> PretrainedConfig:
-    """Build an encoder's configuration.
+    """Build an encoder's configuration from what says how it is built.
+
+    All else is left out: some fields have transformers fetch and run kernels, others change what the encoder returns.
 
     Args:
         family: of ``FAMILIES``.
@@ -189,7 +212,9 @@ def build_config(family: str, values: Mapping[str, Any]) -> PretrainedConfig:
     """
     import transformers
 
-    config: PretrainedConfig = getattr(transformers, FAMILIES[family].config_class)(**values)
+    known = _FIELDS | FAMILIES[family].fields
+    own = {name: value for name, value in values.items() if name in known}
+    config: PretrainedConfig = getattr(transformers, FAMILIES[family].config_class)(**own)
     return config
 
 

@@ -20,10 +20,11 @@ class KeptSentence(TextSegment):
     """A sentence (or a piece of an over-long one) that was kept; its ``score`` is that of its document.
 
     Attributes:
-        keep_probability: mean over its tokens, from 0 to 1.
+        keep_probability: mean over its tokens, from 0 to 1; None: the segment is no sentence, but a document that could
+            not be judged, or decoded text.
     """
 
-    keep_probability: float = 0.0
+    keep_probability: float | None = None
 
 
 def document_score(judged: Judgement | None, config: ProvenceConfig) -> float | None:
@@ -61,7 +62,7 @@ def ranked(scores: Sequence[float | None], config: ProvenceConfig) -> list[int]:
     return best if config.reorder else sorted(best)
 
 
-def whole_document(index: int, document: Document) -> list[TextSegment]:
+def whole_document(index: int, document: Document) -> list[KeptSentence]:
     """A document that could not be judged.
 
     Args:
@@ -73,12 +74,12 @@ def whole_document(index: int, document: Document) -> list[TextSegment]:
     """
     text = document.text.strip()
     start = len(document.text) - len(document.text.lstrip())
-    return [TextSegment(text, (Source(index, start, start + len(text)),))] if text else []
+    return [KeptSentence(text, (Source(index, start, start + len(text)),))] if text else []
 
 
 def segments_of(
     index: int, document: Document, judged: Judgement, config: ProvenceConfig, tokenizer: PassageTokenizer
-) -> list[TextSegment]:
+) -> list[KeptSentence]:
     """What is kept of a document.
 
     Args:
@@ -94,11 +95,11 @@ def segments_of(
     kept = _kept(judged, config)
     score = document_score(judged, config)
     if config.text_mode == "decoded":
-        text = _decoded(kept, config, tokenizer)
+        text = _decoded(kept, tokenizer)
         # Vocabularies write some characters as several ("…" as "..."): what is longer is no compression.
         if len(text) <= len(document.text):
-            return [TextSegment(text, (Source(index),), score)] if text else []
-    found: list[TextSegment] = []
+            return [KeptSentence(text, (Source(index),), score)] if text else []
+    found: list[KeptSentence] = []
     for each in kept:
         if each.unit.span is None:  # a title that was given apart is written by the layout
             continue
@@ -127,12 +128,10 @@ def _kept(judged: Judgement, config: ProvenceConfig) -> list[JudgedUnit]:
     return [each for each, keep in zip(units, flags, strict=True) if keep]
 
 
-def _decoded(kept: Sequence[JudgedUnit], config: ProvenceConfig, tokenizer: PassageTokenizer) -> str:
+def _decoded(kept: Sequence[JudgedUnit], tokenizer: PassageTokenizer) -> str:
     """The released decoding: the ids kept of a window as one text, the windows one after the other."""
-    # A title that was given apart is written by the layout, or here where the layout writes none.
-    apart = config.layout.title == "never"
     windows: dict[int, list[int]] = {}
     for each in kept:
-        if apart or each.unit.span is not None:
+        if each.unit.span is not None:  # a title that was given apart is the layout's to write, or not to
             windows.setdefault(each.window, []).extend(each.unit.ids)
     return " ".join(text for ids in windows.values() if (text := tokenizer.decode(ids).strip()))
