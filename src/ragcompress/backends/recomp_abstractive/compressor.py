@@ -7,7 +7,7 @@ documents do not help (selective augmentation): the result then has no segments,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -176,7 +176,7 @@ class RecompAbstractive(Compressor):
         self, queries: Sequence[str], documents: Sequence[Sequence[Document | str]]
     ) -> list[CompressedContext]:
         """Summarise the documents of all queries in batches of similar length; see ``Compressor.compress_batch``."""
-        queries = queries if isinstance(queries, str) else list(queries)
+        queries = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else queries
         checked = check_inputs(queries, documents)
         begin = time.perf_counter()
         sources = [self._sources(query, each, queries) for query, each in zip(queries, checked, strict=True)]
