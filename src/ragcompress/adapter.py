@@ -87,7 +87,8 @@ class Adapter:
             min_chars: documents with fewer characters than this together are handed on as they are.
 
         Raises:
-            OptionError: a value is out of range, or both a compressor and options came.
+            OptionError: a value is out of range, both a compressor and options or stages came, or a checkpoint came
+                with stages.
             UnknownBackendError: no such backend.
         """
         check_choice("on_error", on_error, ("raise", "pass_through"))
@@ -97,10 +98,13 @@ class Adapter:
             raise OptionError(f"compressor must be a ragcompress.Compressor, got {type(compressor).__name__}.")
         if not isinstance(options, Mapping | None):
             raise OptionError(f"options must be a dictionary, got {type(options).__name__}.")
-        if not isinstance(backend, str) and compressor is None:
+        options = _copied(options)
+        if not isinstance(backend, str):
+            if compressor is not None:
+                raise OptionError("a compressor object came together with the stages of a pipeline; give either.")
             if "stages" in (options or {}):
                 raise OptionError("the stages of a pipeline came as backend and as an option; give either.")
-            backend, options = Pipeline.name, {**(options or {}), "stages": backend}
+            backend, options = Pipeline.name, {**(options or {}), "stages": _copied(backend)}
         handles = (options or {}).get("handles", "warn")
         check_choice("handles", handles, ("warn", "expected"))
         loading = {name: value for name, value in (options or {}).items() if name != "handles"}
@@ -113,6 +117,11 @@ class Adapter:
             names = available()
             if backend not in names:
                 raise UnknownBackendError(unknown_name_message("backend", backend, names))
+            if backend == Pipeline.name and checkpoint is not None:
+                raise OptionError(
+                    f"a pipeline came with checkpoint={checkpoint!r}; checkpoints belong to its stages.",
+                    hint="Write it into a stage: {'backend': ..., 'checkpoint': ...}.",
+                )
             if "checkpoint" in (options or {}):
                 raise OptionError("checkpoint is an argument of its own, not one of options.")
             find(backend).check_options(**loading)
@@ -188,7 +197,7 @@ class Adapter:
                 f"an option cannot be written as JSON: {error}.",
                 hint="Name it instead: store='memory://NAME', say, or splitter='punkt'.",
             ) from error
-        return {"backend": self.backend, "checkpoint": self.checkpoint, "options": dict(self.options)}
+        return {"backend": self.backend, "checkpoint": self.checkpoint, "options": _copied(self.options)}
 
     def compress(
         self, query: str | None, documents: Sequence[Document], changes: Mapping[str, Any] | None = None
@@ -306,6 +315,13 @@ class Adapter:
         self.__dict__.update(state)
         self._loaded = None
         self._lock = threading.Lock()
+
+
+def _copied(options: Any) -> Any:  # noqa: ANN401 (whatever JSON knows, and objects)
+    """Dictionaries and lists anew, so that nobody changes them later; objects such as stores stay the same."""
+    if isinstance(options, Mapping):
+        return {name: _copied(value) for name, value in options.items()}
+    return type(options)(map(_copied, options)) if type(options) in (list, tuple) else options
 
 
 def note(outcome: Outcome, part: CompressedDocument | None, backend: str, source_ids: Sequence[str | None] = ()) -> str:

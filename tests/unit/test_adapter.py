@@ -157,6 +157,16 @@ def test_options_that_are_objects_have_no_written_form(saved):
         ({"options": ["x"]}, ["options", "list"]),
         ({"options": {"checkpoint": "x"}}, ["checkpoint"]),
         ({"compressor": Scripted(), "options": {"top_k": 3}}, ["either", "with_options"]),
+        ({"compressor": Scripted(), "backend": [{"backend": "token-budget", "max_tokens": 9}]}, ["stages", "either"]),
+        ({"backend": [{"backend": "token-budget", "max_tokens": 9}], "checkpoint": "x"}, ["'x'", "stage"]),
+        (
+            {
+                "backend": "pipeline",
+                "checkpoint": "x",
+                "options": {"stages": [{"backend": "token-budget", "max_tokens": 9}]},
+            },
+            ["'x'", "stage"],
+        ),
     ],
 )
 def test_bad_configuration(arguments, words):
@@ -164,6 +174,16 @@ def test_bad_configuration(arguments, words):
         rc.Adapter(**arguments)
     for word in words:
         assert word in str(error.value)
+
+
+def test_nobody_changes_the_configuration_from_outside():
+    stages, store = [{"backend": "token-budget", "max_tokens": 9}], rc.InMemoryStore()
+    adapters = [rc.Adapter(stages), rc.Adapter("pipeline", options={"stages": stages})]
+    stages[0]["max_tokens"] = 0
+    for adapter in adapters:
+        adapter.configuration()["options"]["stages"][0]["max_tokens"] = -1
+        assert adapter.options == {"stages": [{"backend": "token-budget", "max_tokens": 9}]}
+    assert rc.Adapter("recomp-extractive", options={"store": store}).options["store"] is store
 
 
 def test_filling_the_store():
