@@ -124,12 +124,12 @@ def test_the_better_one_is_kept_if_asked_for():
         for index, end, score in ((0, 23, 0.1), (1, 16, 0.9))
     )
     context = rc.CompressedContext("q", documents, segments)
-    (best,) = rc.Deduplicate(keep="best").refine([context])
+    (best,) = rc.Deduplicate(keep="best", min_words=0).refine([context])
     assert [(segment.text, segment.sources, segment.score) for segment in best.segments] == [
         ("Other.", (rc.Source(0, 17, 23),), 0.1),
         ("Same words here.", (rc.Source(1, 0, 16),), 0.9),
     ]
-    (first,) = rc.Deduplicate().refine([context])
+    (first,) = rc.Deduplicate(min_words=0).refine([context])
     assert texts(first) == ["Same words here. Other."]
 
 
@@ -160,7 +160,7 @@ class Letters:
 
 def test_an_encoder_sees_every_sentence_of_a_batch_once():
     encoder = Letters()
-    stage = rc.Deduplicate(0.99, encoder=encoder)
+    stage = rc.Deduplicate(0.99, encoder=encoder, min_words=0)
     contexts = stage.compress_batch(["", ""], [["Listen now.", "Now silent."], ["Listen now.", "Bread."]])
     assert [texts(context) for context in contexts] == [["Listen now."], ["Listen now.", "Bread."]]
     assert encoder.seen == [["Listen now.", "Now silent.", "Bread."]]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ragcompress.composing.lengths import output_length
-from ragcompress.composing.refining import ContextCompressor, counted, measured, texts_of
+from ragcompress.composing.refining import ContextCompressor, counted, measured, part, texts_of
 from ragcompress.compressor import BackendInfo
 from ragcompress.errors import EmptyResultWarning, OptionError
 from ragcompress.options import check_range
@@ -17,6 +17,9 @@ from ragcompress.selection import fill, rank
 from ragcompress.sentences import Splitter, get_splitter, split_sentences
 from ragcompress.tokens import TokenCounter, get_token_counter
 from ragcompress.types import CompressedContext, TextSegment
+
+# The whole result is counted for each; after so many in a row that do not fit, the rest is hardly going to.
+_MAX_MISSES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class TokenBudgetConfig:
         max_tokens: the most tokens that the written-out result may have, titles and separators included, at least 1.
         token_counter: what a token is: ``"words"``, ``"characters"``, a tokenizer or any callable text -> int; None:
             as the stage before counts, words if there is none.
-        splitter: where a segment is cut, if not even one fits as a whole.
+        splitter: where a segment is cut, if none fits as a whole.
     """
 
     max_tokens: int | None = None
@@ -49,7 +52,7 @@ class TokenBudget(ContextCompressor):
     """Keeps whole segments, best first, as long as they fit; their order stays.
 
     Segments without a score come after those with one, in reading order. One that does not fit is passed over. Where
-    no segment fits, the first of them is cut behind the last of its sentences that does.
+    no segment fits, the first of which a sentence does is cut behind the last one that does.
 
     Attributes:
         config: the ceiling, and what a token is.
@@ -127,12 +130,46 @@ class TokenBudget(ContextCompressor):
         kept = fill(ranked, [_owner(segment) for segment in segments], limit, count, first_cost)
         # Lengths of parts need not add up to the length of the whole, with separators, in every vocabulary.
         n_kept = _most(len(kept), limit, lambda n: length([segments[index] for index in sorted(kept[:n])]))
-        if n_kept:
-            return [segments[index] for index in sorted(kept[:n_kept])]
-        first = segments[ranked[0]]
-        ends = [end for _, end in split_sentences(first.text, get_splitter(self.config.splitter))]
-        n_sentences = _most(len(ends), limit, lambda n: length([_cut(first, ends[n - 1])]) if n else 0)
-        return [_cut(first, ends[n_sentences - 1])] if n_sentences else []
+        chosen = _refilled(kept[:n_kept], ranked, segments, limit, length)
+        if chosen:
+            return [segments[index] for index in chosen]
+        for index in ranked:
+            if found := self._beginning(segments[index], limit, length):
+                return [found]
+        return []
+
+    def _beginning(
+        self, segment: TextSegment, limit: int, length: Callable[[Sequence[TextSegment]], int]
+    ) -> TextSegment | None:
+        """As many sentences of a segment as fit; None: not even the first does."""
+        ends = [end for _, end in split_sentences(segment.text, get_splitter(self.config.splitter))]
+        n_sentences = _most(len(ends), limit, lambda n: length([part(segment, 0, ends[n - 1])]) if n else 0)
+        return part(segment, 0, ends[n_sentences - 1]) if n_sentences else None
+
+
+def _refilled(
+    kept: Sequence[int],
+    ranked: Sequence[int],
+    segments: Sequence[TextSegment],
+    limit: int,
+    length: Callable[[Sequence[TextSegment]], int],
+) -> list[int]:
+    """Add what still fits, best first, by the length as it is written out; in reading order."""
+    chosen = sorted(kept)
+    n_slots, misses = length([segments[index] for index in chosen]), 0
+    taken = set(kept)
+    for index in ranked:
+        if index in taken or segments[index].n_slots > limit - n_slots:
+            continue
+        more = sorted([*chosen, index])
+        n_more = length([segments[place] for place in more])
+        if n_more <= limit:
+            chosen, n_slots, misses = more, n_more, 0
+        else:
+            misses += 1
+        if misses >= _MAX_MISSES:
+            break
+    return chosen
 
 
 def _most(n_all: int, limit: int, length: Callable[[int], int]) -> int:
@@ -147,11 +184,3 @@ def _owner(segment: TextSegment) -> int:
     """The document whose title is written in front of a segment; -1: none."""
     documents = {source.document for source in segment.sources}
     return documents.pop() if len(documents) == 1 else -1
-
-
-def _cut(segment: TextSegment, end: int) -> TextSegment:
-    """The beginning of a segment."""
-    (source, *others) = segment.sources
-    if not others and source.start is not None:
-        source = replace(source, end=source.start + end)
-    return replace(segment, text=segment.text[:end], sources=(source, *others), n_tokens=None)

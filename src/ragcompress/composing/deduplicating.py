@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
-from ragcompress.composing.near_identical import repeated_sets, repeated_vectors, shingles
+from ragcompress.composing.near_identical import repeated_sets, repeated_vectors, shingles, words
 from ragcompress.composing.plain import check_stage, load_stage
-from ragcompress.composing.refining import ContextCompressor, counted, measured, texts_of
+from ragcompress.composing.refining import ContextCompressor, counted, measured, part, texts_of
 from ragcompress.compressor import BackendInfo, Compressor
 from ragcompress.errors import OptionError
 from ragcompress.options import check_choice, check_range
@@ -47,6 +47,8 @@ class DeduplicateConfig:
         keep: which one of near-identical sentences is kept: the ``"first"`` in reading order, or the ``"best"``, by
             the scores of the stage before.
         shingle_size: words of a shingle.
+        min_words: a sentence of fewer words is dropped only where its own document repeats it: "It opened in 1990."
+            says another thing under another title.
         splitter: name of a sentence splitter, or any callable text -> spans.
         token_counter: what a token is, for the lengths of the result; None: as the stage before counts, words if
             there is none.
@@ -56,6 +58,7 @@ class DeduplicateConfig:
     encoder: str | Mapping[str, Any] | None = None
     keep: Literal["first", "best"] = "first"
     shingle_size: int = 3
+    min_words: int = 5
     splitter: str | Splitter = "punkt"
     token_counter: str | TokenCounter | Callable[[str], int] | None = None
 
@@ -66,9 +69,10 @@ class DeduplicateConfig:
         check_range("threshold", self.threshold, at_least=0, at_most=1)
         object.__setattr__(self, "threshold", float(self.threshold))
         check_choice("keep", self.keep, ("first", "best"))
-        if self.shingle_size is None:
-            raise OptionError("shingle_size must be a whole number and at least 1, got None.")
-        check_range("shingle_size", self.shingle_size, at_least=1, whole=True)
+        for name, least in (("shingle_size", 1), ("min_words", 0)):
+            if getattr(self, name) is None:
+                raise OptionError(f"{name} must be a whole number and at least {least}, got None.")
+            check_range(name, getattr(self, name), at_least=least, whole=True)
         get_splitter(self.splitter)
         if self.token_counter is not None:
             get_token_counter(self.token_counter)
@@ -105,6 +109,7 @@ class Deduplicate(ContextCompressor):
         encoder: str | Mapping[str, Any] | TextEncoder | Compressor | None = None,
         keep: Literal["first", "best"] = "first",
         shingle_size: int = 3,
+        min_words: int = 5,
         splitter: str | Splitter = "punkt",
         token_counter: str | TokenCounter | Callable[[str], int] | None = None,
     ) -> None:
@@ -115,6 +120,7 @@ class Deduplicate(ContextCompressor):
             encoder: also an object with ``encode(texts)``, or a compressor that has such an encoder.
             keep: which one is kept.
             shingle_size: words of a shingle.
+            min_words: of a sentence that is dropped because another document says it.
             splitter: text -> sentences.
             token_counter: what a token is.
 
@@ -123,14 +129,15 @@ class Deduplicate(ContextCompressor):
         """
         plain = encoder if encoder is None or isinstance(encoder, (str, Mapping)) else None
         self._given: TextEncoder | None = None if plain is encoder else _encoder_of(encoder)
-        # What was loaded, and from what: with_options may name another one.
-        self._loaded: tuple[str | Mapping[str, Any], TextEncoder] | None = None
+        # What was loaded, if it was: copies with other options share it, whichever is the first to need it.
+        self._loaded: list[TextEncoder] = []
         self._configure(
             DeduplicateConfig(
                 threshold=threshold,
                 encoder=plain,
                 keep=keep,
                 shingle_size=shingle_size,
+                min_words=min_words,
                 splitter=splitter,
                 token_counter=token_counter,
             )
@@ -149,9 +156,18 @@ class Deduplicate(ContextCompressor):
         if named is None:
             return self._given
         with _LOADING:
-            if self._loaded is None or self._loaded[0] != named:
-                self._loaded = (named, _encoder_of(load_stage(_as_stage(named))))
-            return self._loaded[1]
+            if not self._loaded:
+                self._loaded.append(_encoder_of(load_stage(_as_stage(named))))
+            return self._loaded[0]
+
+    def with_options(self, **options: Any) -> Self:
+        """Use the same encoder with other options, or another one; see ``Compressor.with_options``."""
+        other = super().with_options(**options)
+        if "encoder" in options:
+            other._given = None
+            if other.config.encoder != self.config.encoder:
+                other._loaded = []
+        return other
 
     def refine(self, contexts: Sequence[CompressedContext]) -> list[CompressedContext]:
         """Drop what is repeated in each context; see ``ContextCompressor.refine``."""
@@ -165,13 +181,20 @@ class Deduplicate(ContextCompressor):
             [segment.score for segment, each in zip(own, own_spans, strict=True) for _ in each]
             for own, own_spans in zip(segments, spans, strict=True)
         ]
-        repeated = self._repeated(texts, scores)
+        documents = [[frozenset(source.document for source in segment.sources) for segment in own] for own in segments]
+        owners = [
+            [owner for owner, each in zip(own, own_spans, strict=True) for _ in each]
+            for own, own_spans in zip(documents, spans, strict=True)
+        ]
+        repeated = self._repeated(texts, scores, owners)
         return [
             self._without(context, own, own_spans, flags)
             for context, own, own_spans, flags in zip(contexts, segments, spans, repeated, strict=True)
         ]
 
-    def _repeated(self, texts: list[list[str]], scores: list[list[float | None]]) -> list[list[bool]]:
+    def _repeated(
+        self, texts: list[list[str]], scores: list[list[float | None]], owners: list[list[frozenset[int]]]
+    ) -> list[list[bool]]:
         """(n_queries,) lists of sentences -> whether each is dropped."""
         vectors = self._vectors(texts)
         found = []
@@ -180,14 +203,20 @@ class Deduplicate(ContextCompressor):
             if self.config.keep == "best":
                 order = rank([float("-inf") if score is None else score for score in own_scores])
             worded = [index for index in order if any(character.isalnum() for character in own[index])]
+            may_repeat = self._pairs([own[index] for index in worded], [owners[number][index] for index in worded])
             if vectors is None:
                 sets = [shingles(own[index], self.config.shingle_size) for index in worded]
-                flags = repeated_sets(sets, self.config.threshold)
+                flags = repeated_sets(sets, self.config.threshold, may_repeat)
             else:
-                flags = repeated_vectors(vectors[number][worded], self.config.threshold)
+                flags = repeated_vectors(vectors[number][worded], self.config.threshold, may_repeat)
             dropped = {index for index, flag in zip(worded, flags, strict=True) if flag}
             found.append([index in dropped for index in range(len(own))])
         return found
+
+    def _pairs(self, texts: list[str], owners: list[frozenset[int]]) -> Callable[[int, int], bool]:
+        """Whether a sentence may be dropped for an earlier one: short ones for those of their own document only."""
+        long = [len(words(text)) >= self.config.min_words for text in texts]
+        return lambda this, earlier: long[this] or owners[this] == owners[earlier]
 
     def _vectors(self, texts: list[list[str]]) -> list[Tensor] | None:
         """Vectors of the sentences of each query; all of them are encoded together, equal ones once."""
@@ -223,14 +252,13 @@ class Deduplicate(ContextCompressor):
             if not any(dropped):
                 kept.append(segment)
                 continue
-            run: Span | None = None
-            for (start, end), drop in zip(own, dropped, strict=True):
-                if drop:
-                    kept += [_part(segment, run)] if run is not None else []
-                    run = None
-                else:
-                    run = (start if run is None else run[0], end)
-            kept += [_part(segment, run)] if run is not None else []
+            nexts = [*(start for start, _ in own[1:]), len(segment.text)]
+            gone = [
+                (start, _with_punctuation(segment.text, end, most))
+                for (start, end), most, drop in zip(own, nexts, dropped, strict=True)
+                if drop
+            ]
+            kept += [part(segment, *span) for span in _between(segment.text, gone)]
         counter = self.token_counter
         other = context.counter != counter.name
         same = not other and not any(repeated)
@@ -238,14 +266,23 @@ class Deduplicate(ContextCompressor):
         return counted(context, measured(kept, counter, anew=other), counter, **known)
 
 
-def _part(segment: TextSegment, span: Span) -> TextSegment:
-    """A part of a segment, which stands at the same part of its source if it stands in one as it is."""
-    start, end = span
-    sources = segment.sources
-    if len(sources) == 1 and sources[0].start is not None:
-        begin = sources[0].start
-        sources = (replace(sources[0], start=begin + start, end=begin + end),)
-    return replace(segment, text=segment.text[start:end], sources=sources, n_tokens=None)
+def _with_punctuation(text: str, end: int, most: int) -> int:
+    """The end of a sentence, with the punctuation that a splitter may leave out."""
+    while end < most and not (text[end].isspace() or text[end].isalnum()):
+        end += 1
+    return end
+
+
+def _between(text: str, gone: Sequence[Span]) -> list[Span]:
+    """What is left of a text without some spans, unless it is blank; a splitter need not cover everything."""
+    starts, ends = [0, *(end for _, end in gone)], [*(start for start, _ in gone), len(text)]
+    found = []
+    for start, end in zip(starts, ends, strict=True):
+        stretch = text[start:end]
+        if stretch.strip():
+            first = start + len(stretch) - len(stretch.lstrip())
+            found.append((first, first + len(stretch.strip())))
+    return found
 
 
 def _as_stage(encoder: str | Mapping[str, Any]) -> Mapping[str, Any]:

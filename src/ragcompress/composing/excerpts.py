@@ -178,7 +178,8 @@ def _origins(excerpt: Excerpt, start: int | None, end: int | None) -> list[Sourc
             continue
         (source, *others) = piece.sources
         if others or source.start is None:
-            found += piece.sources
+            entire = (first, last) == (piece.start, piece.end)
+            found += piece.sources if entire else [Source(each.document) for each in piece.sources]
         else:
             begin = source.start - piece.start
             found.append(replace(source, start=begin + first, end=begin + last))

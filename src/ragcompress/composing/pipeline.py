@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ragcompress.composing.plain import check_stages, load_stage, named_stage, refines, write_stage
-from ragcompress.composing.refining import ContextCompressor
+from ragcompress.composing.plain import check_stages, load_stage, named_stage, read_stage, refines, write_stage
+from ragcompress.composing.refining import ContextCompressor, is_registered
 from ragcompress.composing.running import run_stage
 from ragcompress.compressor import BackendInfo, Compressor, LoadSpec, OfflineCompressor, check_inputs
 from ragcompress.errors import OptionError, unknown_name_message
@@ -53,6 +53,8 @@ class Pipeline(Compressor):
         self._build(stages, {})
 
     def _build(self, given: Sequence[Compressor | Mapping[str, Any]], defaults: Mapping[str, Any]) -> None:
+        check_stages(given)
+        given = list(_unfolded(given))
         infos = check_stages(given)
         # Documents come as they are to the first stage that is more than a refinement, and only there: what later
         # stages read depends on the question. Handles have to lead somewhere, so the last stage needs the store, too.
@@ -74,7 +76,9 @@ class Pipeline(Compressor):
             stage if isinstance(stage, Mapping) else write_stage(stage.spec) if stage.spec is not None else None
             for stage in given
         ]
-        self.spec = None if None in written else LoadSpec(self.name, options={"stages": written})
+        self.spec = (
+            None if None in written or not is_registered(self) else LoadSpec(self.name, options={"stages": written})
+        )
         self._joined()
 
     def _joined(self) -> None:
@@ -254,6 +258,23 @@ class Pipeline(Compressor):
         ahead = self._reads_documents
         space = f", {ahead.memory_space}" if isinstance(ahead, OfflineCompressor) else ""
         return f"Pipeline([{', '.join(map(repr, self.stages))}]{space})"
+
+
+def _unfolded(
+    given: Sequence[Compressor | Mapping[str, Any]],
+) -> Iterator[Compressor | Mapping[str, Any]]:
+    """Put the stages of pipelines that only refine in their place: they read segments, which a pipeline does not."""
+    for stage in given:
+        own: Sequence[Compressor | Mapping[str, Any]] = ()
+        if type(stage) is Pipeline:
+            own = stage.stages
+        elif isinstance(stage, Mapping) and find(stage["backend"]) is Pipeline:
+            own = read_stage(stage)[2]["stages"]
+        inner = list(_unfolded(own))
+        if inner and all(map(refines, inner)):
+            yield from inner
+        else:
+            yield stage
 
 
 def _bound(stage: Compressor, counter: TokenCounter | None) -> Compressor:

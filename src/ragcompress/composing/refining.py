@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Self
 
 from ragcompress.composing.lengths import document_lengths, input_length, output_length
 from ragcompress.compressor import Compressor, LoadSpec, check_inputs
-from ragcompress.errors import InputTypeError
+from ragcompress.errors import InputTypeError, RagCompressError
 from ragcompress.memories import MemoryStore
 from ragcompress.options import build_config
+from ragcompress.registry import find
 from ragcompress.tokens import TokenCounter, WordCounter, count_all, get_token_counter
 from ragcompress.types import CompressedContext, Document, Layout, Segment, Source, TextSegment
 
@@ -25,11 +26,12 @@ _LOADING = ("device", "dtype", "revision", "store")
 class ContextCompressor(Compressor):
     """A compressor that works on a context. Alone, it takes every document for a segment.
 
-    A subclass names its ``config_class``, calls ``_configure`` in its constructor and writes ``refine``. Where the
-    config has a field ``token_counter`` that is None, tokens are those of the stage before; alone they are words.
+    A subclass writes ``refine``; one with options names its ``config_class`` and calls ``_configure`` in its
+    constructor. Where the config has a field ``token_counter`` that is None, tokens are those of the stage before;
+    alone they are words.
     """
 
-    config_class: ClassVar[type[Any]]
+    config_class: ClassVar[type[Any] | None] = None
     # What the stage before counts with.
     _inherited: TokenCounter | None = None
 
@@ -82,12 +84,11 @@ class ContextCompressor(Compressor):
         named = {
             field.name: value for field in fields(config) if (value := getattr(config, field.name)) != field.default
         }
+        self.spec = LoadSpec(self.name, options=named) if is_registered(self) else None
         try:
             json.dumps(named)
         except TypeError:  # an option is an object
             self.spec = None
-        else:
-            self.spec = LoadSpec(self.name, options=named)
         self._configured()
 
     def _configured(self) -> None:
@@ -112,8 +113,26 @@ class ContextCompressor(Compressor):
     @classmethod
     def check_options(cls, **options: Any) -> None:
         """Check options without loading anything; see ``Compressor.check_options``."""
-        rest = {name: value for name, value in options.items() if name not in _LOADING}
-        build_config(cls.config_class, rest, other_options=_LOADING)
+        if cls.config_class is None:
+            super().check_options(**options)
+        else:
+            rest = {name: value for name, value in options.items() if name not in _LOADING}
+            build_config(cls.config_class, rest, other_options=_LOADING)
+
+
+def is_registered(compressor: Compressor) -> bool:
+    """Say whether its name loads its class: a subclass inherits the name, and may be in no registry.
+
+    Args:
+        compressor: any.
+
+    Returns:
+        Whether how it was made can be written down by its name.
+    """
+    try:
+        return find(compressor.name) is type(compressor)
+    except RagCompressError:
+        return False
 
 
 def whole(query: str, documents: tuple[Document, ...], counter: TokenCounter) -> CompressedContext:
@@ -165,6 +184,26 @@ def texts_of(context: CompressedContext) -> list[TextSegment]:
             hint="Refine text before a latent compressor reads it.",
         )
     return found
+
+
+def part(segment: TextSegment, start: int, end: int) -> TextSegment:
+    """Cut a segment.
+
+    Args:
+        segment: of text.
+        start: first character that stays.
+        end: one past the last.
+
+    Returns:
+        A segment that stands at the same part of its source if it stands in one as it is. Of several spans nobody
+        knows which part is whose: their documents stay.
+    """
+    (source, *others) = segment.sources
+    if not others and source.start is not None:
+        sources: tuple[Source, ...] = (replace(source, start=source.start + start, end=source.start + end),)
+    else:
+        sources = tuple(dict.fromkeys(Source(each.document) for each in segment.sources))
+    return replace(segment, text=segment.text[start:end], sources=sources, n_tokens=None)
 
 
 def measured(segments: Sequence[TextSegment], counter: TokenCounter, *, anew: bool = False) -> tuple[TextSegment, ...]:

@@ -11,7 +11,8 @@ from ragcompress.composing.lengths import output_length
 from ragcompress.composing.plain import describe
 from ragcompress.composing.refining import ContextCompressor, counted, whole
 from ragcompress.compressor import Compressor
-from ragcompress.types import CompressedContext, Document, Stage
+from ragcompress.errors import InputTypeError
+from ragcompress.types import CompressedContext, Document, Stage, TextSegment
 
 
 def run_stage(
@@ -33,10 +34,19 @@ def run_stage(
     Returns:
         (n_queries,) contexts of the original documents.
     """
+    for context in contexts or ():
+        if not all(isinstance(segment, TextSegment) for segment in context.segments):
+            raise InputTypeError(
+                f"stage {number - 1} ({context.stages[-1].name}) made vectors, which stage {number} "
+                f"({describe(stage)}) cannot read.",
+                hint="A compressor that makes vectors says so in its info, and comes last.",
+            )
     begin = time.perf_counter()
     made, reports = _through(stage, queries, documents, contexts)
     # A step is shared by the queries of a batch; each context says its share.
     took = (time.perf_counter() - begin) * 1000 / max(1, len(queries))
+    step = "refine_ms" if isinstance(stage, ContextCompressor) else "compress_ms"
+    reports = [report if report.timings else replace(report, timings={step: took}) for report in reports]
     label = f"{number}:{describe(stage)}_ms"
     return [
         _after(context, report, None if contexts is None else contexts[index], label, took)
@@ -75,7 +85,9 @@ def _given(context: CompressedContext, stage: Compressor) -> int:
 
 
 def _report(stage: Compressor, context: CompressedContext, n_tokens: int) -> Stage:
-    return Stage(describe(stage), n_tokens, context.n_slots, context.counter, context.timings)
+    # What refines a context takes over its timings, which are of the stages before.
+    timings = {} if isinstance(stage, ContextCompressor) else context.timings
+    return Stage(describe(stage), n_tokens, context.n_slots, context.counter, timings)
 
 
 def _led_back(
@@ -111,8 +123,6 @@ def _after(
 ) -> CompressedContext:
     """Add what the stages before have noted."""
     timings = {**({} if before is None else before.timings), label: took}
-    if not report.timings:
-        report = replace(report, timings={"compress_ms": took})
     if before is None:
         return replace(context, timings=timings, stages=(report,))
     return replace(
