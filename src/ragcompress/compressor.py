@@ -350,7 +350,7 @@ class OfflineCompressor(Compressor):
         self, queries: Sequence[str], documents: Sequence[Sequence[Document | str]]
     ) -> list[CompressedContext]:
         """Look up the store, encode what is missing, select; see ``Compressor.compress_batch``."""
-        queries = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else queries
+        queries = listed(queries)
         checked = check_inputs(queries, documents, needs_query=self.info.needs_query)
         contexts: list[CompressedContext] = []
         for group in query_groups(checked):
@@ -377,6 +377,18 @@ class OfflineCompressor(Compressor):
             )
             for context, own in zip(contexts, by_query, strict=True)
         ]
+
+
+def listed(queries: Sequence[str]) -> Sequence[str]:
+    """Read queries once, if they are any; ``check_inputs`` refuses everything else.
+
+    Args:
+        queries: what the caller gave.
+
+    Returns:
+        A list, or what it was.
+    """
+    return list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else queries
 
 
 def query_groups(documents: Sequence[Sequence[Document]], most: int = _MAX_DOCUMENTS_AT_ONCE) -> Iterator[list[int]]:

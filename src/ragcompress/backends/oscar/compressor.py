@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
 
 from ragcompress.backends.oscar.config import OscarConfig
-from ragcompress.compressor import BackendInfo, PublishedCheckpoint, check_inputs, query_groups
+from ragcompress.compressor import BackendInfo, PublishedCheckpoint, check_inputs, listed, query_groups
 from ragcompress.errors import OptionError
 from ragcompress.latent.compressing import Chunk, LatentCompressor
 from ragcompress.memories import memory_key
@@ -93,7 +93,7 @@ class Oscar(LatentCompressor):
         self, queries: Sequence[str], documents: Sequence[Sequence[Document | str]]
     ) -> list[CompressedContext]:
         """Read every question with its documents, all of them in shared batches; see ``Compressor.compress_batch``."""
-        queries = list(queries) if not isinstance(queries, str) else queries
+        queries = listed(queries)
         checked = check_inputs(queries, documents)
         contexts: list[CompressedContext] = []
         for group in query_groups(checked):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -17,7 +17,7 @@ from ragcompress.backends.provence import _checkpoint
 from ragcompress.backends.provence.config import ProvenceConfig
 from ragcompress.backends.provence.windows import normalize_query, room
 from ragcompress.backends.provence.writing import KeptSentence, document_score, ranked, segments_of, whole_document
-from ragcompress.compressor import BackendInfo, Compressor, PublishedCheckpoint, check_inputs, query_groups
+from ragcompress.compressor import BackendInfo, Compressor, PublishedCheckpoint, check_inputs, listed, query_groups
 from ragcompress.devices import pick_device
 from ragcompress.errors import CheckpointError, OptionError, PassThroughWarning
 from ragcompress.memories import MemoryStore
@@ -194,7 +194,7 @@ class Provence(Compressor):
         self, queries: Sequence[str], documents: Sequence[Sequence[Document | str]]
     ) -> list[CompressedContext]:
         """Read every question with its documents, all of them in shared batches; see ``Compressor.compress_batch``."""
-        queries = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else queries
+        queries = listed(queries)
         checked = check_inputs(queries, documents)
         contexts: list[CompressedContext] = []
         for group in query_groups(checked):

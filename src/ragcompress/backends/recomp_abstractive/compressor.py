@@ -7,7 +7,7 @@ documents do not help (selective augmentation): the result then has no segments,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,7 +15,7 @@ from ragcompress import pretrained
 from ragcompress.backends.recomp_abstractive import _checkpoint
 from ragcompress.backends.recomp_abstractive.config import RecompAbstractiveConfig
 from ragcompress.backends.recomp_abstractive.reading import SourceBuilder, SourceText
-from ragcompress.compressor import BackendInfo, Compressor, PublishedCheckpoint, check_inputs
+from ragcompress.compressor import BackendInfo, Compressor, PublishedCheckpoint, check_inputs, listed
 from ragcompress.devices import pick_device
 from ragcompress.errors import InputError
 from ragcompress.faithfulness import SupportScorer, score_support, support_scorer
@@ -176,7 +176,7 @@ class RecompAbstractive(Compressor):
         self, queries: Sequence[str], documents: Sequence[Sequence[Document | str]]
     ) -> list[CompressedContext]:
         """Summarise the documents of all queries in batches of similar length; see ``Compressor.compress_batch``."""
-        queries = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else queries
+        queries = listed(queries)
         checked = check_inputs(queries, documents)
         begin = time.perf_counter()
         sources = [self._sources(query, each, queries) for query, each in zip(queries, checked, strict=True)]
