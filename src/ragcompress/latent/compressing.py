@@ -286,7 +286,8 @@ class LatentCompressor(Compressor):
         if checkpoint is None:
             raise CheckpointError(
                 f"{cls.name} has no default checkpoint; its models have billions of parameters.",
-                hint=f"Name one: rc.load({cls.name!r}, 'naver/pisco-mistral'), or a folder.",
+                hint=f"Name one, or a folder: rc.load({cls.name!r}, {cls.info.checkpoints[0].id!r}), or --checkpoint "
+                f"{cls.info.checkpoints[0].id} on the command line.",
             )
         own = {name: value for name, value in options.items() if name not in LOADING}
         build_config(cls.config_class, own, other_options=LOADING)
