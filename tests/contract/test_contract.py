@@ -2,6 +2,9 @@
 
 from ragcompress.testing import CompressorContract, tiny
 
+# One class of each backend reads a document of ten thousand sentences; its variants a shorter one.
+VARIANT = 2_000
+
 
 class TestRecompExtractive(CompressorContract):
     def make(self):
@@ -9,6 +12,8 @@ class TestRecompExtractive(CompressorContract):
 
 
 class TestRecompExtractiveWithStore(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         import ragcompress as rc
 
@@ -18,26 +23,35 @@ class TestRecompExtractiveWithStore(CompressorContract):
 
 
 class TestRecompExtractiveWithBudget(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         return tiny("recomp-extractive").with_options(max_tokens=60)
 
 
 class TestRecompExtractivePerDocument(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         return tiny("recomp-extractive").with_options(pool="document", ratio=1.5)
 
 
 class TestRecompExtractiveInCharacters(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         return tiny("recomp-extractive").with_options(top_k=100, token_counter="characters")
 
 
 class TestRecompExtractiveFirstSentences(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         return tiny("recomp-extractive").with_options(titles="first_sentence", max_tokens=60, splitter="rules")
 
 
 class TestRecompExtractivePaper(CompressorContract):
+    long_document_sentences = VARIANT
     document_order = False
 
     def make(self):
@@ -45,6 +59,7 @@ class TestRecompExtractivePaper(CompressorContract):
 
 
 class TestRecompExtractiveBergen(CompressorContract):
+    long_document_sentences = VARIANT
     document_order = False
 
     def make(self):
@@ -52,6 +67,7 @@ class TestRecompExtractiveBergen(CompressorContract):
 
 
 class TestRecompExtractiveBestFirst(CompressorContract):
+    long_document_sentences = VARIANT
     document_order = False
 
     def make(self):
@@ -59,21 +75,28 @@ class TestRecompExtractiveBestFirst(CompressorContract):
 
 
 class TestRecompExtractiveHybrid(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         return tiny("recomp-extractive").with_options(scorer="hybrid", hops=1)
 
 
 class TestRecompExtractiveHybridTwoHops(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         return tiny("recomp-extractive").with_options(scorer="hybrid", hops=2, max_tokens=60)
 
 
 class TestRecompExtractiveWords(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         return tiny("recomp-extractive").with_options(scorer="bm25")
 
 
 class TestRecompExtractiveWordsTwoHops(CompressorContract):
+    long_document_sentences = VARIANT
     document_order = False
 
     def make(self):
@@ -86,6 +109,8 @@ class TestRecompAbstractive(CompressorContract):
 
 
 class TestRecompAbstractivePerDocument(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         return tiny("recomp-abstractive").with_options(per_document=True, on_long="split", max_source_tokens=128)
 
@@ -105,11 +130,14 @@ class TestProvence(CompressorContract):
 
 
 class TestProvenceUpstream(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         return tiny("provence").with_options(preset="upstream", always_keep_title=True)
 
 
 class TestProvenceReranking(CompressorContract):
+    long_document_sentences = VARIANT
     document_order = False
 
     def make(self):
@@ -124,6 +152,8 @@ class TestPisco(CompressorContract):
 
 
 class TestPiscoWithStore(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         import ragcompress as rc
 
@@ -133,6 +163,8 @@ class TestPiscoWithStore(CompressorContract):
 
 
 class TestPiscoTruncating(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         return tiny("pisco").with_options(on_long="truncate", max_length=64)
 
@@ -143,6 +175,7 @@ class TestOscar(CompressorContract):
 
 
 class TestOscarReranking(CompressorContract):
+    long_document_sentences = VARIANT
     document_order = False
 
     def make(self):
@@ -159,6 +192,7 @@ class TestClara(CompressorContract):
 
 
 class TestClaraRetrieving(CompressorContract):
+    long_document_sentences = VARIANT
     document_order = False
 
     def make(self):
@@ -179,6 +213,8 @@ class TestPipelineOfText(CompressorContract):
 
 
 class TestPipelineOfAPrunerAndARanker(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         import ragcompress as rc
 
@@ -186,6 +222,8 @@ class TestPipelineOfAPrunerAndARanker(CompressorContract):
 
 
 class TestPipelineOfTwoRankers(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         import ragcompress as rc
 
@@ -197,6 +235,8 @@ class TestPipelineOfTwoRankers(CompressorContract):
 
 
 class TestPipelineToVectors(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         import ragcompress as rc
 
@@ -206,6 +246,8 @@ class TestPipelineToVectors(CompressorContract):
 
 
 class TestPipelineToVectorsForTheQuestion(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         import ragcompress as rc
 
@@ -215,6 +257,8 @@ class TestPipelineToVectorsForTheQuestion(CompressorContract):
 
 
 class TestPipelineWithASummary(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         import ragcompress as rc
 
@@ -226,6 +270,8 @@ class TestPipelineWithASummary(CompressorContract):
 
 
 class TestDeduplicate(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         import ragcompress as rc
 
@@ -243,6 +289,8 @@ class TestDeduplicateByEncoder(CompressorContract):
 
 
 class TestTokenBudget(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         import ragcompress as rc
 
@@ -250,6 +298,8 @@ class TestTokenBudget(CompressorContract):
 
 
 class TestTokenBudgetInCharacters(CompressorContract):
+    long_document_sentences = VARIANT
+
     def make(self):
         import ragcompress as rc
 
