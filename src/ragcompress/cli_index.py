@@ -150,7 +150,8 @@ def index(
     for each in summary.rejected[:3]:
         terminal.tell(f"left out: {each.place}: {each.reason}")
     if summary.n_rejected:
-        terminal.tell(f"{summary.n_rejected:,} records were left out; they and the reasons are in {rejects}")
+        left_out = "1 record was" if summary.n_rejected == 1 else f"{summary.n_rejected:,} records were"
+        terminal.tell(f"{left_out} left out, with the reason in {rejects}")
 
 
 def _check_backend(backend: str) -> None:

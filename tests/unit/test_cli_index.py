@@ -78,7 +78,7 @@ def test_bad_records_go_into_a_file_and_are_told(checkpoint, capsys):
     assert out.startswith("9 records: 5 added, 4 rejected; ")
     assert "left out: corpus.jsonl:6: no 'text'; the keys are: 'tex'." in err
     assert err.count("left out:") == 3
-    assert err.endswith("4 records were left out; they and the reasons are in left out.jsonl\n")
+    assert err.endswith("4 records were left out, with the reason in left out.jsonl\n")
     entries = [json.loads(line) for line in Path("left out.jsonl").read_text().splitlines()]
     assert [entry["place"] for entry in entries] == [f"corpus.jsonl:{line}" for line in (6, 7, 8, 9)]
     assert entries[0]["record"] == '{"tex": 1}'

@@ -459,6 +459,12 @@ def test_parts_that_stand_for_themselves_are_one_text_again(counter):
 def test_a_splitter_that_leaves_pieces_out_loses_nothing():
     compressor = scripted("Yes.", splitter="flashrag", faithfulness=lambda sentences, documents: [1.0])
     assert compressor.compress("a", DOCUMENTS).text == "Yes."
+    summary = "Long ago it was built! Yes! By the monks of the town."
+    compressor = scripted(
+        summary, splitter="flashrag", faithfulness=lambda sentences, documents: [1.0] * len(sentences)
+    )
+    context = compressor.compress("a", DOCUMENTS)
+    assert (len(context.segments), context.text) == (2, summary)
     compressor = scripted("x.", splitter="flashrag", on_long="split", max_source_tokens=64)
     text = "1. " * 200
     sources = compressor._builder.build("a", [rc.Document(text)])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ragcompress import pretrained
 from ragcompress.backends.provence._files import (
     WEIGHTS,
     check_length,
@@ -22,8 +23,7 @@ from ragcompress.backends.provence._files import (
 )
 from ragcompress.backends.provence.config import ProvenceConfig
 from ragcompress.checkpoints import no_loading_bar, read_json, require, resolve, whole_folder
-from ragcompress.errors import CheckpointError, OptionError
-from ragcompress.options import build_config
+from ragcompress.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,13 +36,10 @@ FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "ragcompress.json",
+    pretrained.SETTINGS_FILE,
     "model*.safetensors",
     "model.safetensors.index.json",
 )
-# Pickled weights are fetched and read only where there are no others.
-PICKLED_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
-SETTINGS_FILE = "ragcompress.json"
 # Buffers that older versions of transformers saved.
 UNUSED_KEYS = re.compile(r"(^|\.)position_ids$")
 _HEADS = {"ranking_head.": "ranking head", "token_head.": "token head (keep or drop)"}
@@ -144,7 +141,7 @@ def find_folder(checkpoint: str | Path, revision: str | None) -> Path:
         checkpoint,
         revision=revision,
         allow_patterns=FILES,
-        fallback_patterns=PICKLED_FILES,
+        fallback_patterns=pretrained.PICKLED_FILES,
         complete=_is_complete,
     )
 
@@ -175,9 +172,7 @@ def load(folder: Path, *, device: str, dtype: str | None) -> Loaded:
     from ragcompress.backends.provence.model import build_model
     from ragcompress.nn.linear import use_onednn
 
-    kind = getattr(torch, dtype or "float32", None)
-    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-        raise OptionError(f"dtype must be 'float32', 'bfloat16' or 'float16', got {dtype!r}.")
+    kind = pretrained.number_format(dtype)
     declared = read_json(require(folder, ("config.json",), "model configuration"))
     if not isinstance(declared, Mapping):
         raise CheckpointError(f"{folder / 'config.json'} holds {type(declared).__name__}; expected fields by name.")
@@ -211,7 +206,7 @@ def load(folder: Path, *, device: str, dtype: str | None) -> Loaded:
     if limit is not None:
         model.max_length = min(model.max_length, check_length(folder / "config.json", "max_length", limit))
     model.max_length = min(model.max_length, int(tokenizer.model_max_length))
-    return Loaded(model, tokenizer, {**layout.options, **read_settings(folder)})
+    return Loaded(model, tokenizer, {**layout.options, **pretrained.read_settings(folder, ProvenceConfig, "provence")})
 
 
 def _layout_of(folder: Path, declared: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
@@ -278,32 +273,6 @@ def file_name(layout: FileLayout, key: str) -> str:
     return layout.prefixes[prefix] + key.removeprefix(prefix)
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Read the options that ``save`` wrote.
-
-    Args:
-        folder: of a checkpoint.
-
-    Returns:
-        Options; empty if the folder has none.
-
-    Raises:
-        CheckpointError: the file holds something else.
-    """
-    path = folder / SETTINGS_FILE
-    if not path.is_file():
-        return {}
-    try:
-        options = read_json(path)["config"]
-        build_config(ProvenceConfig, options)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} does not hold options of provence: {error}.",
-            hint="Was it written by a newer version? Without the file the defaults are used.",
-        ) from error
-    return dict(options)
-
-
 def save(model: ProvenceModel, tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any], folder: Path) -> None:
     """Write the published layout plus our options, all or nothing.
 
@@ -329,5 +298,5 @@ def save(model: ProvenceModel, tokenizer: PreTrainedTokenizerBase, settings: Map
     with whole_folder(folder) as draft:
         save_file(tensors, draft / "model.safetensors", metadata={"format": "pt"})
         tokenizer.save_pretrained(draft)
-        for name, value in (("config.json", config), (SETTINGS_FILE, settings)):
+        for name, value in (("config.json", config), (pretrained.SETTINGS_FILE, settings)):
             (draft / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from ragcompress import pretrained
 from ragcompress.backends.recomp_abstractive import _checkpoint
 from ragcompress.backends.recomp_abstractive.config import RecompAbstractiveConfig
-from ragcompress.backends.recomp_abstractive.reading import SourceBuilder, SourceText
+from ragcompress.backends.recomp_abstractive.reading import SourceBuilder, SourceText, covering
 from ragcompress.compressor import BackendInfo, Compressor, PublishedCheckpoint, check_inputs, listed
 from ragcompress.devices import pick_device
 from ragcompress.errors import InputError
@@ -292,13 +292,14 @@ class RecompAbstractive(Compressor):
     def _segments(self, documents: tuple[Document, ...], source: SourceText, written: Written) -> list[TextSegment]:
         """What stands for the parts of one input: its summary, or they themselves if that is longer."""
         summary = self.summarizer.decode(written.ids)
+        # Special tokens without an end are not the silence that models are trained to keep.
         if not summary and written.ended:
             return []
         originals = [
             segment for part in source.parts for segment in self._whole(documents, part.document, part.start, part.end)
         ]
-        if not summary and not written.ended:
-            return originals  # special tokens without an end are not the silence that models are trained to keep
+        if not summary:
+            return originals
         n_read = sum(segment.n_slots for segment in originals)
         n_characters = sum(len(segment.text) for segment in originals)
         n_tokens = self.token_counter(summary)
@@ -315,9 +316,8 @@ class RecompAbstractive(Compressor):
 
     def _scored(self, summary: str, sources: tuple[Source, ...], documents: Sequence[Document]) -> list[TextSegment]:
         assert self._scorer is not None
-        # Some splitters leave short pieces out.
-        spans = split_sentences(summary, self._splitter) or [(0, len(summary))]
-        sentences = [summary[start:end] for start, end in spans]
+        spans = covering(split_sentences(summary, self._splitter), 0, len(summary))
+        sentences = [summary[start:end].strip() for start, end in spans]
         scores = score_support(self._scorer, sentences, documents)
         lengths = count_all(self.token_counter, sentences)
         return [

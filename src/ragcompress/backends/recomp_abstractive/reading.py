@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ragcompress.backends.recomp_abstractive.config import RecompAbstractiveConfig
 from ragcompress.errors import InputError
-from ragcompress.sentences import Splitter, split_sentences
+from ragcompress.sentences import Span, Splitter, split_sentences
 from ragcompress.tokens import encodable, private_tokenizer
 from ragcompress.types import Document
 
@@ -178,10 +178,7 @@ class SourceBuilder:
 
     def _pieces(self, documents: Sequence[Document], part: Part, room: int) -> list[Part]:
         document = documents[part.document]
-        spans = split_sentences(document.text, self.splitter) or [(part.start, part.end)]
-        # Some splitters leave short pieces out: everything up to the next sentence goes with the one before.
-        begins = [part.start, *(begin for begin, _ in spans[1:]), part.end]
-        spans = list(pairwise(begins))
+        spans = covering(split_sentences(document.text, self.splitter), part.start, part.end)
         title = self._count(document.title or "") if self.config.titles == "prefix" else 0
         return [
             Part(part.document, spans[first][0], spans[last][1])
@@ -190,6 +187,23 @@ class SourceBuilder:
 
     def _count(self, text: str) -> int:
         return len(self.engine.encode(encodable(text), add_special_tokens=False))
+
+
+def covering(spans: Sequence[Span], start: int, end: int) -> list[Span]:
+    """Extend spans so that they cover a text: some splitters leave short pieces out.
+
+    >>> covering([(2, 5), (9, 12)], 0, 14)
+    [(0, 9), (9, 14)]
+
+    Args:
+        spans: in order; none: all is one.
+        start: of the text.
+        end: of the text.
+
+    Returns:
+        Spans, each up to the beginning of the next one.
+    """
+    return list(pairwise([start, *(begin for begin, _ in spans[1:]), end]))
 
 
 def runs(lengths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
