@@ -1,0 +1,180 @@
+"""What anybody can do without a compressor: nothing, everything, or as many tokens as one kept, chosen simply."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ragcompress.composing.budget import TokenBudget
+from ragcompress.composing.lengths import output_length
+from ragcompress.composing.refining import counted, whole
+from ragcompress.errors import EmptyResultWarning, MissingExtraError
+from ragcompress.evaluation.questions import Question
+from ragcompress.sentences import get_splitter, split_sentences
+from ragcompress.tokens import TokenCounter
+from ragcompress.types import CompressedContext, Source, TextSegment
+
+NO_CONTEXT = "no-context"
+ALL_DOCUMENTS = "all-documents"
+
+
+def no_context(question: Question, counter: TokenCounter) -> CompressedContext:
+    """Keep nothing.
+
+    Args:
+        question: with its passages.
+        counter: what a token is.
+
+    Returns:
+        A context without segments.
+    """
+    return counted(all_documents(question, counter), (), counter, n_slots=0)
+
+
+def all_documents(question: Question, counter: TokenCounter) -> CompressedContext:
+    """Keep everything.
+
+    Args:
+        question: with its passages.
+        counter: what a token is.
+
+    Returns:
+        A segment for every passage that is not blank.
+    """
+    return whole(question.text, question.documents, counter)
+
+
+def first_tokens(question: Question, max_tokens: int, counter: TokenCounter, seed: int) -> CompressedContext:
+    """Keep the beginning, passage after passage, cut between words where the limit is.
+
+    Args:
+        question: with its passages.
+        max_tokens: of the written-out context.
+        counter: what a token is.
+        seed: not used.
+
+    Returns:
+        The context.
+    """
+    context = all_documents(question, counter)
+    if context.n_slots <= max_tokens:
+        return context
+    kept: list[TextSegment] = []
+
+    def length(*segments: TextSegment) -> int:
+        return output_length(context.documents, (*kept, *segments), context.layout, counter)
+
+    for segment in context.segments:
+        assert isinstance(segment, TextSegment)  # documents as they are
+        if length(segment) <= max_tokens:
+            kept.append(segment)
+            continue
+        if (cut := _beginning(segment, max_tokens, length)) is not None:
+            kept.append(cut)
+        break
+    return counted(context, kept, counter)
+
+
+def _beginning(segment: TextSegment, max_tokens: int, length: Callable[..., int]) -> TextSegment | None:
+    """As many words of a segment as fit; None: not even one does."""
+    text, document = segment.text, segment.sources[0].document
+    ends = [index for index in range(1, len(text) + 1) if index == len(text) or text[index].isspace()]
+    fitting, least, most = None, 0, len(ends)
+    while least < most:
+        middle = (least + most) // 2
+        cut = replace(segment, text=text[: ends[middle]], sources=(Source(document, 0, ends[middle]),), n_tokens=None)
+        if length(cut) <= max_tokens:
+            fitting, least = cut, middle + 1
+        else:
+            most = middle
+    return fitting
+
+
+def random_sentences(question: Question, max_tokens: int, counter: TokenCounter, seed: int) -> CompressedContext:
+    """Keep sentences drawn at random, in the order of the passages, as long as they fit.
+
+    Args:
+        question: with its passages.
+        max_tokens: of the written-out context.
+        counter: what a token is.
+        seed: of the drawing; other questions draw others.
+
+    Returns:
+        The context.
+    """
+    digest = hashlib.sha256(f"{seed}:{question.id}".encode()).digest()
+    source = random.Random(digest)  # noqa: S311 (nothing to guard)
+    return _best(question, lambda sentences: [source.random() for _ in sentences], max_tokens, counter)
+
+
+def bm25_sentences(question: Question, max_tokens: int, counter: TokenCounter, seed: int) -> CompressedContext:
+    """Keep the sentences that share most words with the question, in the order of the passages, as long as they fit.
+
+    The library bm25s scores each sentence behind its passage's title, with its own tokenizer, and statistics of the
+    question's passages.
+
+    Args:
+        question: with its passages.
+        max_tokens: of the written-out context.
+        counter: what a token is.
+        seed: not used.
+
+    Returns:
+        The context.
+
+    Raises:
+        MissingExtraError: bm25s is not installed.
+    """
+    return _best(question, lambda sentences: _bm25(question, sentences), max_tokens, counter)
+
+
+Baseline = Callable[[Question, int, TokenCounter, int], CompressedContext]
+# Each is cut, question by question, to the length of the compressor that it is compared with.
+MATCHED: dict[str, Baseline] = {
+    "first-tokens": first_tokens,
+    "random-sentences": random_sentences,
+    "bm25-sentences": bm25_sentences,
+}
+
+
+def _best(
+    question: Question,
+    score: Callable[[Sequence[TextSegment]], Sequence[float]],
+    max_tokens: int,
+    counter: TokenCounter,
+) -> CompressedContext:
+    splitter = get_splitter("punkt")
+    sentences = [
+        TextSegment(passage.document.text[start:end], (Source(index, start, end),))
+        for index, passage in enumerate(question.passages)
+        for start, end in split_sentences(passage.document.text, splitter)
+    ]
+    scored = [replace(each, score=float(value)) for each, value in zip(sentences, score(sentences), strict=True)]
+    context = counted(all_documents(question, counter), scored, counter)
+    if max_tokens < 1:
+        return counted(context, (), counter, n_slots=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EmptyResultWarning)  # where the compressor kept a word, no sentence may fit
+        return TokenBudget(max_tokens, token_counter=counter).refine([context])[0]
+
+
+def _bm25(question: Question, sentences: Sequence[TextSegment]) -> Sequence[float]:
+    try:
+        import bm25s
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "the baseline bm25-sentences needs bm25s.", hint="pip install 'ragcompress[evaluation]'"
+        ) from error
+    if not sentences:
+        return []
+    texts = [f"{question.passages[each.sources[0].document].document.title or ''} {each.text}" for each in sentences]
+    tokens = bm25s.tokenize(texts, stopwords=None, return_ids=False, show_progress=False)
+    asked = bm25s.tokenize([question.text], stopwords=None, return_ids=False, show_progress=False)[0]
+    if not any(tokens) or not asked:
+        return [0.0] * len(texts)
+    engine = bm25s.BM25()
+    engine.index(tokens, show_progress=False)
+    return list(map(float, engine.get_scores(asked)))

@@ -1,0 +1,211 @@
+"""Everything that is compared, as one kind of thing: a name, and a way to compress the passages of a question."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ragcompress.compressor import Compressor, OfflineCompressor
+from ragcompress.evaluation.baselines import ALL_DOCUMENTS, MATCHED, NO_CONTEXT, Baseline, all_documents, no_context
+from ragcompress.evaluation.experiments import Experiment, read_peer
+from ragcompress.evaluation.operations import count_parameters, forward_flops
+from ragcompress.evaluation.questions import Question
+from ragcompress.evaluation.records import ContestantKind
+from ragcompress.tokens import TokenCounter
+from ragcompress.types import CompressedContext
+
+if TYPE_CHECKING:
+    from ragcompress.evaluation.readers.base import ContextReader
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """What a contestant made of one question's passages.
+
+    Attributes:
+        context: what is left.
+        compress_ms: the whole call; None: a store knew a part of it.
+        added_ms: the same without what a store keeps of the passages; None: that is not known.
+        flops: estimated operations; None: unknown.
+    """
+
+    context: CompressedContext
+    compress_ms: float | None
+    added_ms: float | None = None
+    flops: float | None = None
+
+
+# A question, and the most tokens of its context where the contestant is cut to another's length.
+Compress = Callable[[Question, int | None], Compressed]
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One row of the result.
+
+    Attributes:
+        name: unique within a dataset.
+        kind: what it is.
+        settings: what its results depend on; JSON-safe.
+        prepare: loads what it needs.
+        matched_to: whose length each question is cut to; None: nobody's.
+        answered: whether the reader is asked.
+    """
+
+    name: str
+    kind: ContestantKind
+    settings: Mapping[str, Any]
+    prepare: Callable[[], Compress]
+    matched_to: str | None = None
+    answered: bool = True
+
+
+def fixed_baselines(counter: TokenCounter) -> list[Contestant]:
+    """Build the two ends of the scale.
+
+    Args:
+        counter: what a token is.
+
+    Returns:
+        All documents, and no context.
+    """
+
+    def ready(make: Callable[[Question, TokenCounter], CompressedContext]) -> Callable[[], Compress]:
+        return lambda: lambda question, _: Compressed(make(question, counter), 0.0, 0.0, 0.0)
+
+    return [
+        Contestant(ALL_DOCUMENTS, "baseline", {"baseline": ALL_DOCUMENTS}, ready(all_documents)),
+        Contestant(NO_CONTEXT, "baseline", {"baseline": NO_CONTEXT}, ready(no_context)),
+    ]
+
+
+def contestants_of(
+    experiment: Experiment, *, counter: TokenCounter, seed: int, reader: ContextReader | None, device: str | None
+) -> list[Contestant]:
+    """Build the contestants of an experiment: its compressor, and what is cut to the same length.
+
+    Args:
+        experiment: what is compared.
+        counter: what a token is.
+        seed: of everything drawn.
+        reader: of the run, for peers that need a language model.
+        device: of a compressor in plain form that names none.
+
+    Returns:
+        The compressor first.
+    """
+    compressor, base = experiment.compressor, experiment.name
+    own = {"compressor": plain(compressor)}
+    asked = experiment.answered != "none"
+    found = [Contestant(base, "compressor", own, lambda: _loaded(compressor, device), answered=asked)]
+    asked = experiment.answered == "all"
+    for name in experiment.baselines:
+        make = _matched(MATCHED[name], counter, seed)
+        found.append(Contestant(f"{base}--{name}", "baseline", {"baseline": name}, make, base, asked))
+    for peer in experiment.peers:
+        label, name, options = read_peer(peer)
+        make = _peer(name, options, counter, reader)
+        found.append(Contestant(f"{base}--{label}", "peer", {"peer": name, **options}, make, base, asked))
+    return found
+
+
+def plain(compressor: Compressor | Mapping[str, Any]) -> Any:  # noqa: ANN401 (JSON-safe)
+    """Describe a compressor as JSON-safe values.
+
+    Args:
+        compressor: an object, or its plain form.
+
+    Returns:
+        The plain form where there is one, else how the object describes itself.
+    """
+    from ragcompress.composing.plain import write_stage
+
+    if isinstance(compressor, Mapping):
+        return _safe(compressor)
+    return _safe(write_stage(compressor.spec)) if compressor.spec is not None else repr(compressor)
+
+
+def _safe(value: object) -> Any:  # noqa: ANN401 (JSON-safe)
+    if isinstance(value, Mapping):
+        return {str(key): _safe(each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [_safe(each) for each in value]
+    return value if value is None or isinstance(value, (str, bool, int, float)) else repr(value)
+
+
+def load_compressor(compressor: Compressor | Mapping[str, Any], device: str | None) -> Compressor:
+    """Load the compressor of an experiment.
+
+    Args:
+        compressor: an object, or its plain form.
+        device: unless the plain form names one.
+
+    Returns:
+        The compressor.
+    """
+    from ragcompress.composing.plain import load_stage
+
+    if isinstance(compressor, Compressor):
+        return compressor
+    return load_stage(compressor, {} if device is None else {"device": device})
+
+
+def _loaded(given: Compressor | Mapping[str, Any], device: str | None) -> Compress:
+    compressor = load_compressor(given, device)
+    n_parameters = count_parameters(compressor)
+    # With a store, what a call takes depends on the calls before it.
+    fresh = getattr(compressor, "store", None) is None
+
+    def compress(question: Question, _: int | None) -> Compressed:
+        begin = time.perf_counter()
+        context = compressor.compress(question.text, question.documents)
+        took = (time.perf_counter() - begin) * 1000
+        n_read = context.n_tokens + compressor.token_counter(question.text)
+        flops = forward_flops(n_parameters, n_read) if n_parameters else None
+        ahead = _ahead_ms(compressor, context)
+        return Compressed(context, took if fresh else None, max(0.0, took - ahead), flops)
+
+    return compress
+
+
+def _ahead_ms(compressor: Compressor, context: CompressedContext) -> float:
+    """What a store would have kept of this call: the encoding of the passages, where the question plays no part."""
+    stages = getattr(compressor, "stages", None)
+    if stages and context.stages:
+        compressor, timings = stages[0], context.stages[0].timings
+    else:
+        timings = context.timings
+    return timings.get("encode_ms", 0.0) if isinstance(compressor, OfflineCompressor) else 0.0
+
+
+def _matched(baseline: Baseline, counter: TokenCounter, seed: int) -> Callable[[], Compress]:
+    def compress(question: Question, max_tokens: int | None) -> Compressed:
+        assert max_tokens is not None  # every matched contestant is given one
+        begin = time.perf_counter()
+        context = baseline(question, max_tokens, counter, seed)
+        took = (time.perf_counter() - begin) * 1000
+        return Compressed(context, took, took, 0.0)
+
+    return lambda: compress
+
+
+def _peer(
+    name: str, options: Mapping[str, Any], counter: TokenCounter, reader: ContextReader | None
+) -> Callable[[], Compress]:
+    def prepare() -> Compress:
+        from ragcompress.evaluation.peers import build_peer
+        from ragcompress.evaluation.readers.base import PromptReader
+
+        peer = build_peer(name, reader=reader if isinstance(reader, PromptReader) else None, **options)
+
+        def compress(question: Question, max_tokens: int | None) -> Compressed:
+            context = peer.compress(question.text, question.documents, max_tokens, counter)
+            # Without the search for the setting that fits, which nobody pays in use.
+            took = context.timings["compress_ms"]
+            return Compressed(context, took, took)
+
+        return compress
+
+    return prepare

@@ -1,0 +1,377 @@
+"""A whole evaluation: contestants, answers, failures, interruptions, and what is refused before any work is done."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import ragcompress as rc
+from ragcompress.evaluation import Experiment, dataset_of
+from ragcompress.evaluation.measures import MEASURES
+from ragcompress.evaluation.readers.base import ContextReader, PromptReader, Reading
+from ragcompress.evaluation.record_files import read_summaries
+from ragcompress.tokens import WordCounter
+
+N = 12
+
+
+def records(n=N):
+    found = []
+    for number in range(n):
+        first = f"Tower {number} was built in {1300 + number}."
+        docs = [
+            {"title": "Weather", "text": "It rains often. The hills are green.", "is_supporting": False,
+             "sentence_spans": [[0, 15], [16, 36]], "supporting_sentences": []},
+            {"title": f"Tower {number}", "text": f"{first} It is tall.", "is_supporting": True,
+             "sentence_spans": [[0, len(first)], [len(first) + 1, len(first) + 12]], "supporting_sentences": [0]},
+        ]  # fmt: skip
+        question = f"When was tower {number} built?"
+        found.append({"id": str(number), "question": question, "answers": [str(1300 + number)], "docs": docs})
+    return found
+
+
+DATA = dataset_of("towers", records())
+
+
+class Keeps(rc.Compressor):
+    """Keeps the first sentence of every document that shares a word with the question; counts its calls."""
+
+    name = "keeps"
+
+    def __init__(self, fails=()):
+        self.fails = set(fails)
+        self.calls = []
+
+    def compress_batch(self, queries, documents):
+        return [self._one(*each) for each in zip(queries, documents, strict=True)]
+
+    def _one(self, query, documents):
+        self.calls.append(query)
+        word = query.split()[3]
+        if word in self.fails:
+            raise RuntimeError("a broken compressor")
+        segments = tuple(
+            rc.TextSegment(each.text[: each.text.index(".") + 1], (rc.Source(index, 0, each.text.index(".") + 1),), 1.0)
+            for index, each in enumerate(documents)
+            if word in each.text.split()
+        )
+        return rc.CompressedContext(query, tuple(documents), segments, n_tokens=30, n_slots=8, counter="words")
+
+
+class Copies(PromptReader):
+    """Answers with the last four-digit number of the prompt."""
+
+    name = "copies"
+    n_parameters = 1000
+
+    def __init__(self, fails=()):
+        self.fails = set(fails)
+        self.prompts = []
+
+    def complete(self, prompts, *, max_new_tokens):
+        found = []
+        for prompt in prompts:
+            self.prompts.append(prompt)
+            question = prompt.rpartition("Question: ")[2]
+            if any(f"tower {number} " in question for number in self.fails):
+                raise ValueError("a broken reader")
+            digits = [
+                word.strip(".") for word in prompt.split() if word.strip(".").isdigit() and len(word.strip(".")) == 4
+            ]
+            found.append(Reading(f" {digits[-1]}\nQuestion: more", len(prompt.split()), 1, 2.0, 5.0))
+        return found
+
+
+def run(tmp_path, experiments=None, **options):
+    experiments = Experiment(name="keeps", compressor=Keeps()) if experiments is None else experiments
+    return {
+        each.contestant: each for each in rc.evaluate(options.pop("data", DATA), experiments, out=tmp_path, **options)
+    }
+
+
+def test_a_run_measures_the_compressor_and_every_baseline(tmp_path):
+    found = run(tmp_path, reader=Copies())
+    names = [
+        "all-documents",
+        "no-context",
+        "keeps",
+        "keeps--first-tokens",
+        "keeps--random-sentences",
+        "keeps--bm25-sentences",
+    ]
+    assert list(found) == names
+    assert {name: each.kind for name, each in found.items()} == {
+        name: "compressor" if name == "keeps" else "baseline" for name in names
+    }
+    ours, everything, nothing = found["keeps"], found["all-documents"], found["no-context"]
+    assert ours.metrics["support_recall"].mean == ours.metrics["support_precision"].mean == 1.0
+    assert ours.metrics["cover_match"].mean == ours.metrics["exact_match"].mean == 1.0
+    assert nothing.metrics["cover_match"].mean == nothing.metrics["tokens"].mean == 0.0
+    assert "token_compression" not in nothing.metrics
+    assert everything.metrics["token_compression"].mean == everything.metrics["character_compression"].mean == 1.0
+    assert ours.metrics["token_compression"].mean > 1.5
+    assert ours.metrics["document_recall"].mean == ours.metrics["answer_in_context"].mean == 1.0
+    assert ours.metrics["read_ms"].p95 == ours.metrics["read_ms"].mean == 5.0
+    assert ours.metrics["total_ms"].mean == pytest.approx(ours.metrics["added_ms"].mean + 5.0)
+    assert ours.metrics["read_flops"].mean == 2000 * (ours.metrics["prompt_tokens"].mean + 1)
+    assert set(ours.metrics) <= set(MEASURES)
+    assert ours.differences["tokens"].mean == ours.metrics["tokens"].mean - everything.metrics["tokens"].mean
+    assert everything.differences == {}
+    assert ours.n_answered == ours.n_questions == N
+    assert ours.environment["versions"]["ragcompress"] == rc.__version__
+    assert {each.contestant: each for each in read_summaries(tmp_path / "towers")} == found
+
+
+def test_baselines_are_as_long_as_the_compressor_at_most_question_by_question(tmp_path):
+    run(tmp_path)
+    own, *others = (
+        {line["id"]: line["metrics"]["tokens"] for line in map(json.loads, text.splitlines()[1:])}
+        for text in (
+            (tmp_path / "towers" / f"keeps{end}.jsonl").read_text()
+            for end in ("", "--first-tokens", "--random-sentences", "--bm25-sentences")
+        )
+    )
+    for other in others:
+        assert all(other[identifier] <= own[identifier] for identifier in own)
+        assert sum(other.values()) > sum(own.values()) / 2
+
+
+def test_quotes_are_written_as_spans_and_texts_as_texts(tmp_path):
+    run(tmp_path)
+    lines = (tmp_path / "towers" / "keeps.jsonl").read_text().splitlines()
+    assert json.loads(lines[1])["segments"] == [{"sources": [[1, 0, 26]], "score": 1.0}]
+
+
+def test_without_a_reader_tokens_are_words_and_nothing_is_answered(tmp_path):
+    reader = Copies()
+    found = run(tmp_path, counter="characters")
+    assert found["keeps"].counter == "characters"
+    assert found["keeps"].reader is None
+    assert "f1" not in found["keeps"].metrics
+    assert found["keeps"].metrics["tokens"].mean == found["keeps"].metrics["characters"].mean
+    with pytest.raises(rc.InputError, match="other questions or passages"):
+        run(tmp_path, reader=reader, limit=3, data=dataset_of("towers", records(), rc_selection(limit=3)))
+
+
+def rc_selection(**options):
+    from ragcompress.evaluation import Selection
+
+    return Selection(**options)
+
+
+def test_only_some_questions_and_contestants_are_answered(tmp_path):
+    reader = Copies()
+    experiment = Experiment(name="keeps", compressor=Keeps(), answered="compressor", baselines=["first-tokens"])
+    found = run(tmp_path, experiment, reader=reader, n_answers=4)
+    assert [found[name].n_answered for name in ("all-documents", "keeps", "keeps--first-tokens")] == [4, 4, 0]
+    assert found["keeps"].metrics["f1"].n == 4
+    assert found["keeps"].metrics["tokens"].n == N
+    assert len(reader.prompts) == 12
+    assert found["keeps--first-tokens"].reader is None
+
+
+def test_a_compressor_that_fails_on_a_question_is_noted_and_the_run_goes_on(tmp_path):
+    found = run(tmp_path, Experiment(name="keeps", compressor=Keeps(fails=["7"])), reader=Copies())
+    assert found["keeps"].failures == {"compress": 1}
+    assert found["keeps"].first_failures == ("7: RuntimeError: a broken compressor",)
+    assert found["keeps"].metrics["tokens"].n == N - 1
+    assert found["keeps--bm25-sentences"].n_questions == N - 1
+    assert found["keeps"].differences["f1"].n == N - 1
+
+
+def test_a_reader_that_fails_on_a_question_is_noted_and_the_run_goes_on(tmp_path):
+    found = run(tmp_path, reader=Copies(fails=[7]))
+    assert found["keeps"].failures == {"read": 1}
+    assert found["keeps"].first_failures == ("7: ValueError: a broken reader",)
+    assert (found["keeps"].metrics["tokens"].n, found["keeps"].metrics["f1"].n) == (N, N - 1)
+
+
+def test_a_reader_that_returns_nothing_is_wrong_and_not_broken(tmp_path):
+    class Silent(Copies):
+        def complete(self, prompts, *, max_new_tokens):
+            return [Reading("") for _ in prompts]
+
+    found = run(tmp_path, reader=Silent())
+    assert found["keeps"].failures == {}
+    assert found["keeps"].metrics["f1"].mean == 0.0
+    assert "prompt_tokens" not in found["keeps"].metrics
+
+
+def test_a_compressor_that_fails_from_the_first_question_on_ends_the_run(tmp_path):
+    broken = Keeps(fails=[str(number) for number in range(N)])
+    with pytest.raises(rc.InputError, match="the first 5 questions all fail: RuntimeError: a broken compressor"):
+        run(tmp_path, Experiment(name="keeps", compressor=broken))
+    assert len(broken.calls) == 6  # once more for what is computed once in a process
+    assert not (tmp_path / "towers" / "keeps.json").exists()
+
+
+def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
+    from ragcompress.evaluation import running
+
+    monkeypatch.setattr(running, "_AT_ONCE", 4)
+    whole = run(tmp_path / "whole", reader=Copies())
+
+    class Interrupted(Copies):
+        def complete(self, prompts, *, max_new_tokens):
+            if any("tower 9 " in prompt for prompt in prompts) and any("Tower 9" in prompt for prompt in prompts):
+                raise KeyboardInterrupt
+            return super().complete(prompts, max_new_tokens=max_new_tokens)
+
+    compressor = Keeps()
+    experiment = Experiment(name="keeps", compressor=compressor)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "half", experiment, reader=Interrupted())
+    reader = Copies()
+    again = run(tmp_path / "half", experiment, reader=reader)
+    assert len([prompt for prompt in reader.prompts if "Weather" in prompt and "Tower" in prompt]) >= 4
+    assert "When was tower 0 built?" not in str([prompt.rpartition("Question: ")[2] for prompt in reader.prompts[:4]])
+    for name, each in whole.items():
+        timed = [measure for measure in each.metrics if MEASURES[measure].unit == "ms"]
+        assert {k: v for k, v in again[name].metrics.items() if k not in timed} == {
+            k: v for k, v in each.metrics.items() if k not in timed
+        }
+    asked, compressed = len(reader.prompts), len(compressor.calls)
+    assert run(tmp_path / "half", experiment, reader=reader) == again
+    assert (len(reader.prompts), len(compressor.calls)) == (asked, compressed)
+
+
+def test_failed_questions_are_asked_again_and_other_settings_begin_anew(tmp_path):
+    run(tmp_path, reader=Copies(fails=[7]))
+    found = run(tmp_path, reader=Copies())
+    assert found["keeps"].failures == {}
+    reader = Copies()
+    reader.settings = lambda: {"name": "another"}
+    run(tmp_path, reader=reader)
+    assert len(reader.prompts) == 6 * N
+
+
+def test_a_judge_is_a_measure_and_its_failures_are_noted(tmp_path):
+    class Judge(Copies):
+        def complete(self, prompts, *, max_new_tokens):
+            return [Reading("no" if '"1303"' in prompt.rpartition("Given answer")[2] else "yes") for prompt in prompts]
+
+    found = run(tmp_path, reader=Copies(), judge=Judge())
+    assert found["keeps"].metrics["judge"].mean == pytest.approx((N - 1) / N)
+
+    class Broken(Judge):
+        def complete(self, prompts, *, max_new_tokens):
+            if any("tower 3 " in prompt for prompt in prompts):
+                raise ValueError("no verdict")
+            return super().complete(prompts, max_new_tokens=max_new_tokens)
+
+    found = run(tmp_path / "broken", reader=Copies(), judge=Broken())
+    assert found["keeps"].failures == {"judge": 1}
+    assert found["keeps"].metrics["judge"].n == N - 1
+
+
+def test_a_store_hides_what_a_fresh_call_takes(tmp_path):
+    from ragcompress.testing import tiny
+
+    plain = tiny("recomp-extractive").with_options(top_k=1)
+    kept = tiny("recomp-extractive").with_options(top_k=1)
+    kept.store = rc.InMemoryStore()
+    found = run(tmp_path, [Experiment(name="plain", compressor=plain), Experiment(name="kept", compressor=kept)])
+    assert found["plain"].metrics["compress_ms"].mean > found["plain"].metrics["added_ms"].mean
+    assert "compress_ms" not in found["kept"].metrics
+    assert found["kept"].metrics["added_ms"].mean > 0
+    assert found["plain"].metrics["compress_flops"].mean > 0
+
+
+def test_memory_tokens_are_answered_by_their_own_decoder(tmp_path):
+    from ragcompress.testing import tiny
+
+    data = dataset_of("towers", records(2))
+    with pytest.raises(rc.OptionError, match="pisco makes vectors, which some-model cannot read"):
+        run(tmp_path, {"backend": "pisco", "checkpoint": "x"}, reader="some-model", data=data)
+    with pytest.raises(rc.OptionError, match="exactly one experiment"):
+        run(tmp_path, Keeps(), reader="own", data=data)
+    found = run(tmp_path, Experiment(name="memories", compressor=tiny("pisco"), baselines=[]), reader="own", data=data)
+    assert found["memories"].metrics["slots"].mean > 0
+    assert "characters" not in found["memories"].metrics
+    assert found["memories"].n_answered == found["all-documents"].n_answered == 2
+
+
+@pytest.mark.parametrize(
+    ("experiments", "message"),
+    [
+        ([], "there is no experiment"),
+        ([Keeps(), Keeps()], "two experiments are called 'keeps'"),
+        (3.5, "an experiment is a compressor, a dictionary or a file, got float"),
+        ([3.5], "an experiment is a compressor, a dictionary or a file, got float"),
+        ({"backend": "nonsense"}, "unknown backend 'nonsense'"),
+        ({"backend": "recomp-extractive", "top": 3}, "unknown option 'top'"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "baseline": []}, "unknown field 'baseline'"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "baselines": ["last"]}, "unknown baseline 'last'"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "peers": ["nobody"]}, "unknown peer 'nobody'"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "peers": [{"x": 1}]}, "a peer is a name or"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": "a/b"}, "name must be letters"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": "no-context"}, "is that of a baseline"),
+        ({"compressor": "recomp"}, "compressor must be a compressor or a dictionary, got str"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "answered": "some"}, "unknown answered 'some'"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "baselines": "first-tokens"}, "must be a list"),
+    ],
+)  # fmt: skip
+def test_experiments_that_are_none_are_refused_before_any_work(tmp_path, experiments, message):
+    with pytest.raises(rc.OptionError, match=message):
+        run(tmp_path / "out", experiments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_that_are_none_are_refused_before_any_work(tmp_path):
+    with pytest.raises(rc.InputError, match="does not exist"):
+        run(tmp_path / "out", data=str(tmp_path / "none.jsonl"))
+    with pytest.raises(rc.InputError, match="there is no data"):
+        run(tmp_path / "out", data=[])
+    with pytest.raises(rc.InputError, match="two datasets are called 'towers'"):
+        run(tmp_path / "out", data=[DATA, replace(DATA)])
+    for options in ({"limit": 0}, {"n_answers": 0}, {"seed": -1}):
+        with pytest.raises(rc.OptionError):
+            run(tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_judge_has_to_read_prompts(tmp_path):
+    class NoPrompts(ContextReader):
+        token_counter = WordCounter()
+
+        def read(self, contexts):
+            return [Reading("x") for _ in contexts]
+
+    with pytest.raises(rc.OptionError, match="judge must be a language model"):
+        run(tmp_path / "out", reader=Copies(), judge=NoPrompts())
+
+
+def test_a_peer_that_cannot_run_is_skipped_with_its_reason(tmp_path, monkeypatch):
+    from ragcompress.evaluation.peers.trimming import Trimwise
+
+    monkeypatch.setattr(Trimwise, "packages", {"no_such_module_here": "trimwise"})
+    told = []
+    experiment = Experiment(name="keeps", compressor=Keeps(), baselines=[], peers=["trimwise"])
+    found = run(tmp_path, experiment, remark=told.append)
+    assert list(found) == ["all-documents", "no-context", "keeps"]
+    assert told == [told[0]]
+    assert told[0].startswith("keeps--trimwise was skipped: trimwise needs trimwise.")
+
+
+def test_progress_is_told(tmp_path):
+    told = []
+    run(tmp_path, progress=lambda *each: told.append(each))
+    assert told[-1] == ("towers", "keeps--bm25-sentences", N, N)
+
+
+def test_experiments_come_from_files(tmp_path):
+    path = tmp_path / "short.yaml"
+    path.write_text("compressor: {backend: token-budget, max_tokens: 9}\nbaselines: []\n")
+    found = run(tmp_path / "out", path)
+    assert list(found) == ["all-documents", "no-context", "short"]
+    assert found["short"].settings == {"compressor": {"backend": "token-budget", "max_tokens": 9}}
+    for text, message in (
+        ("compressor: [", r"bad\.yaml:\d+: not valid YAML"),
+        ("- 1", r"bad\.yaml: an experiment names a compressor, got list"),
+        ("compressor: {backend: token-budget}", r"bad\.yaml: .*max_tokens"),
+    ):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises((rc.InputError, rc.OptionError), match=message):
+            run(tmp_path / "out2", tmp_path / "bad.yaml")
+    with pytest.raises(rc.InputError, match=r"none\.yaml does not exist"):
+        run(tmp_path / "out2", tmp_path / "none.yaml")
