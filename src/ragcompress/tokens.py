@@ -5,11 +5,13 @@ A counter is any callable ``text -> int`` with a ``name``. Nothing here download
 
 from __future__ import annotations
 
+import hashlib
 import json
 import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from ragcompress.errors import OptionError, unknown_name_message
@@ -73,17 +75,28 @@ class CharacterCounter:
 
 
 class TokenizerCounter:
-    """Counts with a vocabulary of the ``tokenizers`` library."""
+    """Counts with a vocabulary of the ``tokenizers`` library.
+
+    Attributes:
+        vocabulary: what it is called where it came from; others may be called the same.
+    """
 
     def __init__(self, tokenizer: Tokenizer, name: str) -> None:
         """Wrap a tokenizer that nobody else changes.
 
         Args:
             tokenizer: without truncation or padding; its special tokens are read as plain text.
-            name: of the vocabulary.
+            name: of the vocabulary; need not be unique.
         """
         self._tokenizer = tokenizer
-        self.name = name
+        self.vocabulary = name
+
+    @cached_property
+    def name(self) -> str:
+        """The vocabulary's name and a fingerprint of its rules, e.g. ``"all-MiniLM-L6-v2@5f0e3c9a"``."""
+        # Folders of many models are called "model" or "checkpoint-500": by such a name alone, lengths in two
+        # vocabularies would be taken for lengths in one. Computed when asked for: a large one takes a while.
+        return f"{self.vocabulary}@{hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()[:8]}"
 
     def __call__(self, text: str) -> int:
         """Length of a text in tokens, without special tokens."""
@@ -271,7 +284,7 @@ def get_token_counter(spec: object) -> TokenCounter:
     if isinstance(spec, TokenCounter):
         return spec
     if hasattr(spec, "backend_tokenizer") or type(spec).__module__.startswith("tokenizers"):
-        name = str(getattr(spec, "name_or_path", "") or "") or unique_name(spec)
+        name = str(getattr(spec, "name_or_path", "") or type(spec).__name__)
         return TokenizerCounter(private_tokenizer(spec), name)
     if callable(spec):
         return CallableCounter(spec, unique_name(spec))

@@ -12,6 +12,8 @@ from ragcompress.types import CompressedContext, MemorySegment, Segment, TextSeg
 LEVELS = 5
 # What a browser would not show, or show as something else; tab, line feed and carriage return are layout.
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
+# What tells vocabularies of one name apart says nothing to a reader.
+_FINGERPRINT = re.compile("@[0-9a-f]{8}$")
 
 
 def visible(text: str) -> str:
@@ -159,6 +161,6 @@ def sizes(context: CompressedContext) -> str:
     if slots:
         after = f"{slots:,} memory slots" if slots == context.n_slots else f"{context.n_slots:,} tokens and slots"
     before = f"{context.n_tokens:,} tokens" if slots else f"{context.n_tokens:,}"
-    counter = f" ({context.counter})" if context.counter else ""
+    counter = f" ({_FINGERPRINT.sub('', context.counter)})" if context.counter else ""
     ratio = f"{context.ratio:.1f}\N{MULTIPLICATION SIGN}" if math.isfinite(context.ratio) else "nothing kept"
     return f"{before} → {after}{counter}, {ratio}"

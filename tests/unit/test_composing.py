@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 import ragcompress as rc
 from ragcompress.composing.excerpts import excerpts, merge_spans
+from ragcompress.composing.lengths import document_lengths
 from ragcompress.testing import DOCUMENTS, QUERIES, same_context, tiny
+from ragcompress.tiny import tiny_tokenizer
 
 _SPEC = importlib.util.spec_from_file_location("composing_stages", Path(__file__).with_name("composing_stages.py"))
 toys = importlib.util.module_from_spec(_SPEC)
@@ -213,6 +215,19 @@ def test_refining_stages_count_as_the_stage_before():
     assert rc.TokenBudget(30).token_counter.name == "words"
 
 
+def test_vocabularies_of_one_name_are_two():
+    ranker = tiny("recomp-extractive").with_options(top_k=6)
+    larger = tiny_tokenizer()
+    larger.add_tokens(["stone bridge", "lighthouse"])
+    same = rc.get_token_counter(larger)
+    same.vocabulary = ranker.token_counter.vocabulary
+    for last in (rc.TokenBudget(500, token_counter=same), rc.Deduplicate(token_counter=same)):
+        context = rc.Pipeline([ranker, last]).compress(QUERIES[0], DOCUMENTS)
+        assert context.n_slots == same(context.text) < ranker.token_counter(context.text)
+        assert context.stages[1].n_tokens == context.n_slots
+        assert context.document_tokens == document_lengths(DOCUMENTS, same)
+
+
 def test_kind_query_space_and_reader_are_those_of_the_stages():
     text = rc.Pipeline([rc.Deduplicate(), rc.TokenBudget(9)])
     assert (text.info.kind, text.info.needs_query, text.space) == ("text", False, None)
@@ -261,8 +276,22 @@ def test_remembering_reaches_the_stage_that_reads_the_documents():
         rc.Pipeline([Windows(9)]).store = rc.InMemoryStore()
     outer = rc.Pipeline([pipeline, rc.TokenBudget(40)])
     assert outer.remember(DOCUMENTS).keys() == pipeline.remember(DOCUMENTS).keys()
-    outer.store = other = rc.InMemoryStore()
-    assert ranker.store is other
+
+
+def test_a_store_of_its_own_is_not_that_of_copies_or_of_the_stages_given():
+    store, other = rc.InMemoryStore(), rc.InMemoryStore()
+    for name in ("recomp-extractive", "pisco"):
+        given_stage = tiny(name)
+        given_stage.store = store
+        pipeline = rc.Pipeline([rc.Deduplicate(), given_stage])
+        nested = rc.Pipeline([pipeline, rc.TokenBudget(40)]) if name != "pisco" else pipeline
+        for copied in (nested.with_options(), copy.copy(nested)):
+            copied.store = other
+            assert copied.store is other
+            copied.compress(QUERIES[0], DOCUMENTS)
+            assert given_stage.store is pipeline.store is nested.store is store
+    assert len(other)
+    assert not len(store)
 
 
 def test_a_pipeline_in_a_pipeline():

@@ -138,6 +138,7 @@ def test_counts_are_in_the_header():
     assert sizes(context) == "1,234 → 210 tokens (words), 5.9\N{MULTIPLICATION SIGN}"
     assert sizes(context) in "".join(read(fragment(context)).text)
     assert "nothing kept" in sizes(CompressedContext("q", (), n_tokens=5))
+    assert " (my-model), " in sizes(CompressedContext("q", (), n_tokens=5, counter="my-model@0123abcd"))
 
 
 def test_a_page_shows_several_results():

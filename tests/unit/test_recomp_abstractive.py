@@ -309,7 +309,7 @@ def test_options_are_saved_and_transformers_reads_the_folder(saved):
     assert loaded.config.max_summary_tokens == 12
     assert rc.load("recomp-abstractive", saved, device="cpu", on_empty="keep_best").config.per_document
     assert type(AutoModelForSeq2SeqLM.from_pretrained(saved)).__name__ == "T5ForConditionalGeneration"
-    assert loaded.summarizer.counter.name == "t5"
+    assert loaded.summarizer.counter.vocabulary == "t5"
 
 
 def test_pickled_weights_of_the_published_layout(saved):
@@ -432,7 +432,7 @@ def test_a_vocabulary_knows_the_hub_id_and_not_the_commit(saved, monkeypatch):
     from ragcompress.backends.recomp_abstractive import _checkpoint
 
     monkeypatch.setattr(_checkpoint, "find_folder", lambda checkpoint, revision: saved)
-    assert rc.load("recomp-abstractive", "owner/name", device="cpu").token_counter.name == "name"
+    assert rc.load("recomp-abstractive", "owner/name", device="cpu").token_counter.vocabulary == "name"
 
 
 def test_other_options_keep_the_scorer(monkeypatch):

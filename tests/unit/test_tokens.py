@@ -1,5 +1,6 @@
 """One counter, named."""
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 import ragcompress as rc
 from ragcompress.options import unique_name
 from ragcompress.tiny import tiny_tokenizer
-from ragcompress.tokens import count_all, encodable, private_tokenizer
+from ragcompress.tokens import TokenizerCounter, count_all, encodable, private_tokenizer
 
 
 @given(st.text(st.characters()))
@@ -65,6 +66,25 @@ def test_functions_are_named_apart():
 
     named.name = "sevens"
     assert rc.get_token_counter(named).name == "sevens"
+
+
+def test_vocabularies_are_told_apart_by_what_they_hold(tmp_path):
+    from transformers import AutoTokenizer
+
+    loaded = []
+    for number, word in enumerate(("lighthouse", "keeper", "lighthouse")):
+        tokenizer = tiny_tokenizer()
+        tokenizer.add_tokens([word])
+        tokenizer.save_pretrained(tmp_path / str(number) / "model")
+        loaded.append(AutoTokenizer.from_pretrained(tmp_path / str(number) / "model"))
+    one, other, again = (TokenizerCounter(private_tokenizer(each), "model") for each in loaded)
+    assert one("lighthouse keeper") != other("lighthouse keeper")
+    assert one.name == again.name != other.name
+    assert one.name.startswith("model@")
+    # Folders of two names, and objects without any.
+    assert len({rc.get_token_counter(each).name for each in loaded}) == 3
+    assert rc.get_token_counter(tiny_tokenizer()).name == rc.get_token_counter(tiny_tokenizer()).name
+    assert pickle.loads(pickle.dumps(one)).name == one.name
 
 
 def test_a_name_stays_with_its_object():

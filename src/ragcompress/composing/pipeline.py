@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -201,15 +202,21 @@ class Pipeline(Compressor):
 
     @property
     def store(self) -> MemoryStore | None:
-        """Where handles lead, if the last stage makes vectors; else where the vectors of documents are kept."""
-        keeper = self._keeper
-        return getattr(keeper, "store", None)
+        """Where handles lead, if the last stage makes vectors; else where the vectors of documents are kept.
+
+        Setting it changes neither the compressors that were given nor copies of the pipeline.
+        """
+        return getattr(self._keeper, "store", None)
 
     @store.setter
     def store(self, store: MemoryStore | None) -> None:
-        if self._keeper is None:
+        keeper = self._keeper
+        if keeper is None:
             raise OptionError("no stage of this pipeline keeps anything, so there is nothing to store.")
-        self._keeper.store = store  # type: ignore[attr-defined]  # the stages that keep something have one
+        own = copy.copy(keeper)  # copies of a pipeline share its stages
+        own.store = store  # type: ignore[attr-defined]  # the stages that keep something have one
+        place = next(number for number, stage in enumerate(self.stages) if stage is keeper)
+        self.stages = (*self.stages[:place], own, *self.stages[place + 1 :])
 
     @property
     def _keeper(self) -> Compressor | None:

@@ -117,7 +117,7 @@ class TemplateTokenizer:
         """
         found = self._plain.token_to_id(token)
         if found is None:
-            raise CheckpointError(f"the tokenizer {self.counter.name!r} has no token {token!r}.")
+            raise CheckpointError(f"the tokenizer {self.counter.vocabulary!r} has no token {token!r}.")
         return int(found)
 
     def harmless(self, text: str) -> str:

@@ -273,7 +273,7 @@ def load_onnx(
         fingerprint=f"{fingerprint}|onnx",
         query_prompt=encoder.query_prompt,
         document_prompt=encoder.document_prompt,
-        name=encoder.counter.name,
+        name=encoder.counter.vocabulary,
     )
 
 
