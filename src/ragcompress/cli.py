@@ -1,4 +1,4 @@
-"""The command line, ``ragcompress``: compress files, index corpora, convert checkpoints, list backends.
+"""The command line, ``ragcompress``: compress files, index corpora, evaluate, convert checkpoints, list backends.
 
 Exit codes: 0 done; 1 unexpected; 2 bad usage, option or input; 3 checkpoint or missing extra; 130 interrupted;
 141 the reader of the output went away. Everything heavy is imported where it is used, so that ``--help`` is quick.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragcompress import __version__, cli_index
+from ragcompress import __version__, cli_evaluate, cli_index, cli_report
 from ragcompress.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -242,6 +242,8 @@ def convert(
 
 
 app.command("index", epilog=EXIT_CODES)(cli_index.index)
+app.command("evaluate", epilog=EXIT_CODES)(cli_evaluate.evaluate)
+app.command("report", epilog=EXIT_CODES)(cli_report.report)
 
 
 @app.command(epilog=EXIT_CODES)

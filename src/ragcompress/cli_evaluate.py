@@ -41,6 +41,10 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="An option of that backend; VALUE is JSON, else a string."),
     ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help="Somebody else's compressor, held to that backend's length; may be repeated."),
+    ] = None,
     reader: Annotated[
         str | None,
         typer.Option(
@@ -94,9 +98,10 @@ def evaluate(
     compared: list[Any] = list(files)
     options = merge_options({}, option or [])
     if backend is not None:
-        compared.append({"backend": backend, **({} if checkpoint is None else {"checkpoint": checkpoint}), **options})
-    elif checkpoint is not None or options:
-        raise OptionError("--checkpoint and --option belong to --backend, which is not there.")
+        own = {"backend": backend, **({} if checkpoint is None else {"checkpoint": checkpoint}), **options}
+        compared.append({"name": backend, "compressor": own, "peers": peer or []})
+    elif checkpoint is not None or options or peer:
+        raise OptionError("--checkpoint, --option and --peer belong to --backend, which is not there.")
     if not compared:
         raise OptionError(
             "there is nothing to evaluate.", hint="Name --backend recomp-extractive, say, or --experiment FILE.yaml."
@@ -141,9 +146,6 @@ def lines(summaries: list[Summary]) -> list[str]:
     Returns:
         Lines, aligned, under the names of their datasets.
     """
-    from ragcompress.evaluation.measures import MEASURES
-    from ragcompress.evaluation.report.formatting import number
-
     wide = max((len(summary.contestant) for summary in summaries), default=0)
     found: list[str] = []
     for dataset in dict.fromkeys(summary.dataset for summary in summaries):
@@ -151,16 +153,19 @@ def lines(summaries: list[Summary]) -> list[str]:
         for summary in summaries:
             if summary.dataset != dataset:
                 continue
-            cells = [
-                f"{MEASURES[name].label} {number(name, summary.metrics[name].mean)}{_UNITS.get(MEASURES[name].unit, '')}"
-                for name in SHOWN
-                if name in summary.metrics
-            ]
+            cells = [_cell(name, summary.metrics[name].mean) for name in SHOWN if name in summary.metrics]
             failed = sum(summary.failures.values())
             cells += [f"{failed:,} failed"] if failed else []
             found.append(f"  {summary.contestant:{wide}}  {', '.join(cells)}")
             found += [f"    {message}" for message in summary.first_failures[:1]]
     return found
+
+
+def _cell(name: str, value: float) -> str:
+    from ragcompress.evaluation.measures import MEASURES
+    from ragcompress.evaluation.report.formatting import number
+
+    return f"{MEASURES[name].label} {number(name, value)}{_UNITS.get(MEASURES[name].unit, '')}"
 
 
 @contextmanager

@@ -71,7 +71,9 @@ def test_random_sentences_differ_by_seed_and_question():
 def test_bm25_finds_the_sentence_that_shares_words():
     context = baselines.bm25_sentences(QUESTION, 10, WORDS, 0)
     assert context.text == "Title 0\nThe bridge was built in 1357."
-    empty = question_of({"id": "1", "question": "?", "answers": ["a"], "docs": [{"text": "It ended. He left."}, {"text": " "}]})
+    empty = question_of(
+        {"id": "1", "question": "?", "answers": ["a"], "docs": [{"text": "It ended. He left."}, {"text": " "}]}
+    )
     assert baselines.bm25_sentences(empty, 3, WORDS, 0).text == "It ended."
 
 

@@ -186,6 +186,31 @@ def test_a_reader_that_fails_on_a_question_is_noted_and_the_run_goes_on(tmp_path
     assert (found["keeps"].metrics["tokens"].n, found["keeps"].metrics["f1"].n) == (N, N - 1)
 
 
+def test_a_reader_for_which_all_documents_are_too_long_answers_the_others(tmp_path):
+    class Short(Copies):
+        def complete(self, prompts, *, max_new_tokens):
+            if any("rains" in prompt for prompt in prompts):
+                raise rc.InputError("the prompt is too long")
+            return super().complete(prompts, max_new_tokens=max_new_tokens)
+
+    found = run(tmp_path, Experiment(name="keeps", compressor=Keeps(), baselines=[]), reader=Short())
+    assert found["all-documents"].failures == {"read": N}
+    assert found["keeps"].n_answered == found["no-context"].n_answered == N
+    assert "f1" not in found["keeps"].differences
+
+
+def test_a_reader_that_cannot_be_reached_ends_the_run(tmp_path):
+    class Gone(Copies):
+        def complete(self, prompts, *, max_new_tokens):
+            self.prompts += prompts
+            raise OSError("no route")
+
+    reader = Gone()
+    with pytest.raises(rc.InputError, match="5 questions in a row could not be read; the last: OSError: no route"):
+        run(tmp_path, reader=reader)
+    assert not (tmp_path / "towers" / "all-documents.json").exists()
+
+
 def test_a_reader_that_returns_nothing_is_wrong_and_not_broken(tmp_path):
     class Silent(Copies):
         def complete(self, prompts, *, max_new_tokens):
@@ -324,10 +349,29 @@ def test_data_that_are_none_are_refused_before_any_work(tmp_path):
         run(tmp_path / "out", data=[])
     with pytest.raises(rc.InputError, match="two datasets are called 'towers'"):
         run(tmp_path / "out", data=[DATA, replace(DATA)])
-    for options in ({"limit": 0}, {"n_answers": 0}, {"seed": -1}):
+    for options in ({"limit": 0}, {"n_answers": -1}, {"seed": -1}):
         with pytest.raises(rc.OptionError):
             run(tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_published_data_are_read_by_name(tmp_path, monkeypatch):
+    from ragcompress.evaluation import hub
+
+    asked = []
+
+    def load_named(name, *, limit, skip_bad):
+        asked.append((name, limit, skip_bad))
+        return hub.NamedData(tuple(records(4)[:limit]), ("row 9: broken",), "somewhere", "dev")
+
+    monkeypatch.setattr(hub, "load_named", load_named)
+    told = []
+    found = run(tmp_path, data="hotpotqa", limit=3, skip_bad=True, remark=told.append)
+    assert asked == [("hotpotqa", 3, True)]
+    assert found["keeps"].n_questions == 3
+    assert told == ["left out: row 9: broken"]
+    assert run(tmp_path / "gold", data="hotpotqa", limit=2, gold_only=True)["keeps"].n_questions == 2
+    assert asked[1] == ("hotpotqa", None, False)
 
 
 def test_a_judge_has_to_read_prompts(tmp_path):

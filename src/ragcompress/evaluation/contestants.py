@@ -132,7 +132,7 @@ def _safe(value: object) -> Any:  # noqa: ANN401 (JSON-safe)
         return {str(key): _safe(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return [_safe(each) for each in value]
-    return value if value is None or isinstance(value, (str, bool, int, float)) else repr(value)
+    return value if value is None or isinstance(value, (str, bool, int, float)) else f"<{type(value).__name__}>"
 
 
 def load_compressor(compressor: Compressor | Mapping[str, Any], device: str | None) -> Compressor:

@@ -67,7 +67,8 @@ def evaluate(
         n_docs: only the first so many passages of each question.
         gold_only: only the passages that support the answer.
         shuffle_docs: seed of an order of the passages; None: as they are.
-        n_answers: only the first so many questions are answered; None: all.
+        n_answers: only the first so many questions are answered; None: all; 0: none, and lengths are still in the
+            tokens of the reader.
         counter: what a token is; None: a token of the reader, a word without one.
         device: of compressors in plain form and of a reader given as a string; None: the best there is.
         seed: of everything drawn.
@@ -87,7 +88,7 @@ def evaluate(
     from ragcompress.evaluation.readers.base import PromptReader
     from ragcompress.tokens import get_token_counter
 
-    check_range("n_answers", n_answers, at_least=1, whole=True)
+    check_range("n_answers", n_answers, at_least=0, whole=True)
     check_range("seed", seed, at_least=0, whole=True)
     selection = Selection(limit, n_docs, gold_only, shuffle_docs)
     compared = _experiments(experiments)
@@ -174,8 +175,9 @@ def _read(data: str | Path, selection: Selection, *, skip_bad: bool) -> Dataset:
     if isinstance(data, str) and not Path(data).suffix and not Path(data).exists():
         from ragcompress.evaluation.hub import load_named
 
-        records = load_named(data, limit=selection.limit)
-        return dataset_of(data, records, selection, skip_bad=skip_bad)
+        loaded = load_named(data, limit=None if selection.gold_only else selection.limit, skip_bad=skip_bad)
+        dataset = dataset_of(data, loaded.records, selection, skip_bad=skip_bad)
+        return replace(dataset, skipped=(*loaded.skipped, *dataset.skipped))
     return read_dataset(data, selection, skip_bad=skip_bad)
 
 

@@ -47,6 +47,15 @@ class Scale:
     to_answer: frozenset[str]
 
 
+class _Forgiving(Patience):
+    """Takes no offence at questions: all documents may be too long for a reader that reads everything else."""
+
+    def note(self, outcome: object) -> None:
+        """Count what is not the question's own fault."""
+        if not isinstance(outcome, InputError):
+            super().note(outcome)
+
+
 def run_contestant(
     compress: Callable[[], Compress],
     questions: Sequence[Question],
@@ -80,7 +89,7 @@ def run_contestant(
         ready = compress()
         _compressed(ready, left[0], budgets)  # what is computed once in a process is nobody's latency
     file.begin(done[question.id] for question in wanted if question.id in done)
-    patience = Patience()
+    patience = _Forgiving()
     for start in range(0, len(left), _AT_ONCE):
         group = left[start : start + _AT_ONCE]
         made = []
@@ -183,9 +192,7 @@ def _answered(question: Question, record: Record, reading: Reading | Exception, 
     return replace(record, answer=answer, metrics=metrics)
 
 
-def _judge(
-    questions: Sequence[Question], records: dict[str, Record], reader: PromptReader, patience: Patience
-) -> None:
+def _judge(questions: Sequence[Question], records: dict[str, Record], reader: PromptReader, patience: Patience) -> None:
     """Add what a judge says of the answers; one that fails on a question is noted there."""
     given = [records[question.id].answer or "" for question in questions]
     for question, verdict in zip(questions, judge_each(reader, questions, given, patience=patience), strict=True):
