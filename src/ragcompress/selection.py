@@ -6,11 +6,12 @@ Every extractive backend shares these four limits, of which exactly one is set.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ragcompress.errors import OptionError
 from ragcompress.options import check_choice, check_range
+from ragcompress.types import Layout
 
 Order = Literal["document", "score", "ascending"]
 # After so many candidates in a row that do not fit, the rest is hardly going to: do not count thousands of sentences.
@@ -192,3 +193,23 @@ def arrange(kept: Sequence[int], order: Order) -> list[int]:
     if order == "document":
         return sorted(kept)
     return list(kept) if order == "score" else list(reversed(kept))
+
+
+def no_longer_layout(layout: Layout, length: Callable[[Layout], int], n_tokens: int) -> tuple[Layout, int]:
+    """Write a result more plainly where titles or separators, over and over, make it longer than its documents.
+
+    Args:
+        layout: as the config asks for.
+        length: layout -> length of the result, in tokens.
+        n_tokens: length of the documents.
+
+    Returns:
+        That layout if it can be; else one with titles once, or with the documents' own separators as well, whichever
+        first is short enough, or the shortest. With it, the length of the result.
+    """
+    shortest, n_slots = layout, length(layout)
+    once = replace(layout, title="once") if layout.title == "each" else layout
+    for plainer in (once, replace(once, segment_separator=None)):
+        if n_slots > n_tokens and plainer != shortest and (n_plainer := length(plainer)) < n_slots:
+            shortest, n_slots = plainer, n_plainer
+    return shortest, n_slots

@@ -100,11 +100,15 @@ def test_bergen_takes_the_first_sentence_as_title_and_ranks_in_each_document():
 def test_paper_writes_titles_with_every_unit_best_first():
     encoder = tiny_encoder()
     paper = RecompExtractive(encoder, build_config(RecompExtractiveConfig, {"preset": "paper", "top_k": 3}))
-    documents = [rc.Document("Built in 1357. It is long.", title="Bridge"), rc.Document("It is far.", title="Moon")]
+    sentences = {
+        "Bridge": ["Built in 1357.", "It is long."],
+        "Moon": ["It is far.", "Nobody lives on it.", "It is old."],
+    }
+    documents = [rc.Document(" ".join(each), title=title) for title, each in sentences.items()]
     context = paper.compress("how far is it", documents)
-    units = ["Bridge Built in 1357.", "Bridge It is long.", "Moon It is far."]
+    units = [f"{title} {sentence}" for title, each in sentences.items() for sentence in each]
     vectors = reference(encoder, ["how far is it", *units])
-    order = (vectors[1:] @ vectors[0]).argsort(descending=True).tolist()
+    order = (vectors[1:] @ vectors[0]).argsort(descending=True).tolist()[:3]
     assert context.text == " ".join(units[index] for index in order)
 
 

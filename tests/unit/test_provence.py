@@ -9,6 +9,8 @@ import warnings
 import numpy
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import ragcompress as rc
@@ -16,6 +18,8 @@ from ragcompress.backends.provence import KeptSentence, Provence, ProvenceConfig
 from ragcompress.backends.provence._tiny import tiny_model, tiny_tokenizer
 from ragcompress.backends.provence.rounding import keep_units
 from ragcompress.testing import DOCUMENTS, QUERIES, same_context, tiny
+
+PRUNER = Provence.tiny()
 
 
 def build(layout="provence", **options):
@@ -127,6 +131,42 @@ def test_titles_in_front_of_each_sentence_never_make_a_result_longer():
     values = sorted({segment.keep_probability for segment in everything(compressor, [long]).segments})
     few = compressor.with_options(rounding="probability-mean", threshold=values[-3]).compress(QUERIES[0], [long])
     assert few.text.count("A\n") == len(few.segments) == 2
+
+
+def test_what_would_take_more_tokens_than_its_document_is_no_part_of_it(monkeypatch):
+    """Unknown characters side by side are one token of this vocabulary, and two with a space between."""
+    monkeypatch.setattr(
+        "ragcompress.backends.provence.writing.keep_units",
+        lambda values, *_a, **_k: [n % 2 == 0 for n in range(len(values))],
+    )
+    context = Provence.tiny().compress(QUERIES[0], ["好。好。a"])
+    assert context.n_slots == context.n_tokens
+    assert [(each.text, each.sources) for each in context.segments] == [("好。好。a", (rc.Source(0, 0, 5),))]
+    assert isinstance(context.segments[0].score, float)
+
+
+texts = st.lists(st.sampled_from(["a", " ", "\n", "好。", "é! ", "The river. "]), max_size=8).map("".join)
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.builds(rc.Document, texts, title=st.none() | texts), min_size=1, max_size=2),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["original", "decoded"]),
+    st.sampled_from(["document", "first_sentence"]),
+    st.sampled_from([rc.Layout(), rc.Layout("each"), rc.Layout("never", segment_separator=" * ")]),
+)
+def test_no_result_is_longer_than_its_documents(documents, random, text_mode, titles, layout):
+    compressor = PRUNER.with_options(text_mode=text_mode, titles=titles, layout=layout)
+
+    def any_of_them(values, *_options, **_more):
+        return [random.random() < 0.5 for _ in values]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ragcompress.backends.provence.writing.keep_units", any_of_them)
+        context = compressor.compress(QUERIES[0], documents)
+    assert compressor.token_counter(context.text) == context.n_slots <= context.n_tokens
+    assert sum(len(segment.text) for segment in context.segments) <= sum(len(each.text) for each in documents)
 
 
 def test_the_first_sentence_as_title_is_kept_with_any_other():

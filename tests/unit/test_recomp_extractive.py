@@ -6,8 +6,11 @@ import warnings
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import ragcompress as rc
+from ragcompress.backends.provence._tiny import tiny_tokenizer as unigram_tokenizer
 from ragcompress.backends.recomp_extractive import RecompExtractive, RecompExtractiveConfig
 from ragcompress.backends.recomp_extractive._tiny import tiny_encoder
 from ragcompress.testing import DOCUMENTS, QUERIES, same_context
@@ -18,6 +21,8 @@ LONG = [
     )
     for d in range(1, 6)
 ]
+
+RANKER = RecompExtractive.tiny().with_options(top_k=3)
 
 
 class CountingEncoder:
@@ -102,6 +107,57 @@ def test_the_ceiling_is_found_quickly(monkeypatch):
     context = compressor.compress("a", ["Ab."] * 1000)
     assert context.n_slots <= context.n_tokens
     assert len(builds) < 20
+
+
+LONGER = [
+    # Titles over and over, separators where there were none, separators between documents in the order of scores.
+    ({"layout": rc.Layout("each")}, [rc.Document("It is far. It is old.", title="Moon of the king")], 2),
+    ({"layout": rc.Layout("never", segment_separator=" * ")}, ["这是第一句。这是第二句！这是第三句？"], 3),
+    (
+        {"layout": rc.Layout(document_separator="\n---\n"), "order": "score"},
+        ["A moon. A king. A team.", "A war."] * 3,
+        1,
+    ),
+    ({"preset": "paper"}, [rc.Document("It is far. It is old.", title="Moon of the king")], 2),
+]
+
+
+@pytest.mark.parametrize("counter", ["encoder", "characters"])
+@pytest.mark.parametrize(("options", "documents", "least"), LONGER)
+def test_a_layout_never_makes_a_result_longer_than_the_documents(options, documents, least, counter):
+    compressor = RecompExtractive.tiny().with_options(**{"top_k": 100, "token_counter": counter, **options})
+    compressor = compressor.with_options(top_k=100)
+    context = compressor.compress("the moon", documents)
+    assert compressor.token_counter(context.text) == context.n_slots <= context.n_tokens
+    assert len(context.segments) >= least
+    if len(documents) == 1:  # nothing that a plainer layout saves has to go
+        assert len(context.segments) == least
+        assert context.layout.segment_separator in (None, " ")
+
+
+texts = st.lists(st.sampled_from(["a", "b", ".", " ", "\n", "。", "é", "The river. ", "Moon? "]), max_size=20).map(
+    "".join
+)
+layouts = st.builds(
+    rc.Layout, st.sampled_from(["once", "each", "never"]), st.sampled_from(["\n", ": "]),
+    st.sampled_from([None, " ", " * "]), st.sampled_from(["\n\n", "\n---\n"]),
+)  # fmt: skip
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.builds(rc.Document, texts, title=st.none() | texts), min_size=1, max_size=3),
+    layouts,
+    st.sampled_from(["document", "score"]),
+    st.sampled_from(["prefix", "first_sentence"]),
+    st.sampled_from(["encoder", "words", "characters", "unigram"]),
+)
+@pytest.mark.filterwarnings("ignore::ragcompress.EmptyResultWarning")
+def test_no_result_is_longer_than_its_documents(documents, layout, order, titles, counter):
+    counter = unigram_tokenizer() if counter == "unigram" else counter
+    compressor = RANKER.with_options(layout=layout, order=order, titles=titles, token_counter=counter)
+    context = compressor.compress("a river", documents)
+    assert compressor.token_counter(context.text) == context.n_slots <= context.n_tokens
 
 
 def test_a_truncated_query_is_reported():

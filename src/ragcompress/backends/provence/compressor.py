@@ -22,9 +22,10 @@ from ragcompress.devices import pick_device
 from ragcompress.errors import CheckpointError, OptionError, PassThroughWarning
 from ragcompress.memories import MemoryStore
 from ragcompress.options import build_config, check_range
+from ragcompress.selection import no_longer_layout
 from ragcompress.sentences import get_splitter
 from ragcompress.tokens import count_all, get_token_counter
-from ragcompress.types import CompressedContext, Document, Segment, write_out
+from ragcompress.types import CompressedContext, Document, Layout, write_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -278,22 +279,27 @@ class Provence(Compressor):
                 if own is None
                 else segments_of(index, documents[index], own, config, self._text)
             )
-        counted = count_all(self.token_counter, [segment.text for segment in segments])
-        kept: list[Segment] = [replace(each, n_tokens=length) for each, length in zip(segments, counted, strict=True)]
-        layout = config.layout
-        n_slots = self.token_counter(write_out(documents, kept, layout)) if kept else 0
         # White space counts in some vocabularies; the documents are taken as long as they would be written.
         separators = max(0, len(documents) - 1) * self.token_counter(config.layout.document_separator)
         separators += sum(bool(d.title) for d in documents) * self.token_counter(config.layout.title_separator)
         n_tokens = sum(lengths) + separators
-        if n_slots > n_tokens and layout.title == "each":  # titles over and over are no compression
-            layout = replace(layout, title="once")
-            n_slots = self.token_counter(write_out(documents, kept, layout))
+
+        def length(layout: Layout) -> int:
+            return self.token_counter(write_out(documents, segments, layout)) if segments else 0
+
+        layout, n_slots = no_longer_layout(config.layout, length, n_tokens)
+        if n_slots > n_tokens:
+            # Unknown characters side by side may be one token: what is left of them, with spaces between, takes more.
+            scores = {segment.sources[0].document: segment.score for segment in segments}
+            segments = [each for n, score in scores.items() for each in whole_document(n, documents[n], score)]
+            layout, n_slots = no_longer_layout(config.layout, length, n_tokens)
+        counted = count_all(self.token_counter, [segment.text for segment in segments])
+        kept = tuple(replace(each, n_tokens=length) for each, length in zip(segments, counted, strict=True))
         unread = () if readable or not n_query else tuple(i for i, d in enumerate(documents) if d.text.strip())
         return CompressedContext(
             query=query,
             documents=documents,
-            segments=tuple(kept),
+            segments=kept,
             n_tokens=n_tokens,
             n_slots=n_slots,
             truncated=bool(unread),

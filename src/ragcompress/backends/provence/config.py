@@ -41,8 +41,9 @@ class ProvenceConfig:
         splitter: name of a sentence splitter, or any callable text -> spans.
         token_counter: what a token is: ``"encoder"`` (its vocabulary), ``"words"``, ``"characters"``, a tokenizer or
             any callable text -> int.
-        layout: how the kept sentences are written out; titles stand in front of ``"each"`` only where the result does
-            not become longer than the documents, else ``"once"``.
+        layout: how the kept sentences are written out. Where titles in front of ``"each"`` one, or the separator
+            between them, would make the result longer than the documents, titles are written once and separators are
+            those of the documents; the result's own ``layout`` says so.
     """
 
     threshold: float = 0.1

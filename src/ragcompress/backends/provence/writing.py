@@ -20,8 +20,8 @@ class KeptSentence(TextSegment):
     """A sentence (or a piece of an over-long one) that was kept; its ``score`` is that of its document.
 
     Attributes:
-        keep_probability: mean over its tokens, from 0 to 1; None: the segment is no sentence, but a document that could
-            not be judged, or decoded text.
+        keep_probability: mean over its tokens, from 0 to 1; None: the segment is no sentence, but a whole document, or
+            decoded text.
     """
 
     keep_probability: float | None = None
@@ -62,19 +62,20 @@ def ranked(scores: Sequence[float | None], config: ProvenceConfig) -> list[int]:
     return best if config.reorder else sorted(best)
 
 
-def whole_document(index: int, document: Document) -> list[KeptSentence]:
-    """A document that could not be judged.
+def whole_document(index: int, document: Document, score: float | None = None) -> list[KeptSentence]:
+    """A document that could not be judged, or that would not become shorter.
 
     Args:
         index: its place.
         document: any.
+        score: of the document; None: it was not judged.
 
     Returns:
-        One segment without a score; none of a blank document.
+        One segment; none of a blank document.
     """
     text = document.text.strip()
     start = len(document.text) - len(document.text.lstrip())
-    return [KeptSentence(text, (Source(index, start, start + len(text)),))] if text else []
+    return [KeptSentence(text, (Source(index, start, start + len(text)),), score)] if text else []
 
 
 def segments_of(

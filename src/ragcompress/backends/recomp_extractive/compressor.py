@@ -23,10 +23,10 @@ from ragcompress.devices import pick_device
 from ragcompress.errors import EmptyResultWarning, InputError, OptionError
 from ragcompress.memories import MemoryStore, memory_key
 from ragcompress.options import build_config, check_choice, check_range
-from ragcompress.selection import arrange, choose
+from ragcompress.selection import arrange, choose, no_longer_layout
 from ragcompress.sentences import get_splitter, split_sentences, splitter_name
 from ragcompress.tokens import count_all, get_token_counter
-from ragcompress.types import CompressedContext, Document, Memory, Segment, Source, TextSegment, write_out
+from ragcompress.types import CompressedContext, Document, Layout, Memory, Segment, Source, TextSegment, write_out
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -352,44 +352,46 @@ class RecompExtractive(OfflineCompressor):
         kept = choose(
             scores, [document for document, _ in places], config, count=count, first_cost=first_cost, n_tokens=n_tokens
         )
-        budget = None
+        # White space counts in some vocabularies; the documents are taken as long as they would be written.
+        separators = max(0, len(documents) - 1) * self.token_counter(config.layout.document_separator)
+        separators += sum(bool(document.title) for document in documents) * self.token_counter(
+            config.layout.title_separator
+        )
+        n_input = sum(n_tokens) + separators
+        budget = n_input
         if config.max_tokens is not None:
-            budget = config.max_tokens
+            budget = min(budget, config.max_tokens)
         elif config.ratio is not None and config.pool == "all":
             budget = int(sum(n_tokens) / config.ratio + 1e-9)
 
+        def written(segments: Sequence[Segment], layout: Layout) -> int:
+            return self.token_counter(write_out(documents, segments, layout))
+
         def build(n_kept: int) -> tuple[list[Segment], int]:
             segments = self._segments(documents, places, titles, kept[:n_kept], scores)
-            return segments, self.token_counter(write_out(documents, segments, config.layout))
+            return segments, written(segments, layout)
 
-        segments, n_slots = build(len(kept))
-        if budget is not None and n_slots > budget:
+        segments = self._segments(documents, places, titles, kept, scores)
+        layout, n_slots = no_longer_layout(config.layout, lambda each: written(segments, each), n_input)
+        if n_slots > budget:
             # Lengths of parts need not add up to the length of the whole in every vocabulary: the ceiling is hard.
             n_kept = bisect_right(range(len(kept)), budget, key=lambda n: build(n)[1]) - 1
             while n_kept >= 0 and n_slots > budget:
                 segments, n_slots = build(n_kept)
                 n_kept -= 1
         if not segments and places and config.threshold is None:
-            warnings.warn(
-                f"nothing was kept: no sentence fits into {'the limit' if budget is None else f'{budget} tokens'}.",
-                EmptyResultWarning,
-                stacklevel=2,
-            )
-        # White space counts in some vocabularies; the documents are taken as long as they would be written.
-        separators = max(0, len(documents) - 1) * self.token_counter(config.layout.document_separator)
-        separators += sum(bool(document.title) for document in documents) * self.token_counter(
-            config.layout.title_separator
-        )
+            limit = "the limit" if config.pool == "document" else f"{budget} tokens"
+            warnings.warn(f"nothing was kept: no sentence fits into {limit}.", EmptyResultWarning, stacklevel=2)
         return CompressedContext(
             query=query,
             documents=documents,
             segments=tuple(segments),
-            n_tokens=sum(n_tokens) + separators,
+            n_tokens=n_input,
             n_slots=n_slots,
             truncated=truncated or any(memory.truncated for memory in memories),
             counter=self.token_counter.name,
             document_tokens=tuple(n_tokens),
-            layout=config.layout,
+            layout=layout,
         )
 
     def _segments(

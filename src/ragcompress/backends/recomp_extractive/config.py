@@ -39,7 +39,9 @@ class RecompExtractiveConfig(SelectionConfig):
         splitter: name of a sentence splitter, or any callable text -> spans.
         token_counter: what a token is: ``"encoder"`` (its vocabulary), ``"words"``, ``"characters"``, a tokenizer or
             any callable text -> int.
-        layout: how the kept sentences are written out.
+        layout: how the kept sentences are written out. Where titles in front of ``"each"`` one, or the separator
+            between them, would make the result longer than the documents, titles are written once and separators are
+            those of the documents; the result's own ``layout`` says so.
     """
 
     scorer: Literal["dense", "bm25", "hybrid"] | None = None
