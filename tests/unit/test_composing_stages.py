@@ -282,6 +282,22 @@ def test_vectors_cannot_be_refined(stage):
         stage.refine([context])
 
 
+def test_a_backend_says_in_its_class_that_it_has_an_encoder(monkeypatch):
+    class Undeclared(rc.TokenBudget):
+        def __init__(self):
+            self.encoder = Letters()
+
+    class Declared(Undeclared):
+        encoder: Letters
+
+    for each in ("plain", "encoders"):
+        monkeypatch.setattr(f"ragcompress.composing.{each}.find", {"mine": Declared, "other": Undeclared}.__getitem__)
+    monkeypatch.setattr("ragcompress.composing.plain.load", lambda *_names, **_options: Declared())
+    assert isinstance(rc.Deduplicate(encoder={"backend": "mine", "max_tokens": 1}).encoder, Letters)
+    with pytest.raises(rc.OptionError, match="'other' has no encoder"):
+        rc.Deduplicate(encoder={"backend": "other", "max_tokens": 1})
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -294,6 +310,8 @@ def test_vectors_cannot_be_refined(stage):
         (lambda: rc.Deduplicate(shingle_size=0), ["shingle_size", "at least 1"]),
         (lambda: rc.Deduplicate(shingle_size=None), ["shingle_size"]),
         (lambda: rc.Deduplicate(encoder="recomp"), ["'recomp'", "recomp-extractive"]),
+        (lambda: rc.Deduplicate(encoder="provence"), ["'provence' has no encoder", "recomp-extractive"]),
+        (lambda: rc.Deduplicate(encoder={"backend": "pisco", "checkpoint": "x"}), ["'pisco' has no encoder"]),
         (lambda: rc.Deduplicate(encoder=object()), ["object", "encode(texts)"]),
         (lambda: rc.Deduplicate(encoder=rc.TokenBudget(3)), ["TokenBudget", "encode(texts)"]),
         (lambda: rc.Deduplicate().with_options(encoder=Letters()), ["constructor"]),

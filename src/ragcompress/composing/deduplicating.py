@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from ragcompress.composing.encoders import TextEncoder, check_encoder, encoder_of, load_encoder
 from ragcompress.composing.near_identical import repeated_sets, repeated_vectors, shingles, words
-from ragcompress.composing.plain import check_stage, load_stage
 from ragcompress.composing.refining import ContextCompressor, counted, measured, part, texts_of
 from ragcompress.compressor import BackendInfo, Compressor
 from ragcompress.errors import OptionError
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 DEFAULT_THRESHOLD = 0.8
 # One for all: an encoder is loaded once in its life, and a lock of its own could not be pickled.
 _LOADING = threading.Lock()
-
-
-@runtime_checkable
-class TextEncoder(Protocol):
-    """Anything with ``encode(texts)``: ours, or a ``SentenceTransformer``."""
-
-    def encode(self, texts: list[str], /) -> Any:  # noqa: ANN401 (a tensor, an array, or a tuple that begins with one)
-        """Texts -> (n_texts, width) vectors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +69,7 @@ class DeduplicateConfig:
         if self.token_counter is not None:
             get_token_counter(self.token_counter)
         if self.encoder is not None:
-            if not isinstance(self.encoder, (str, Mapping)):
-                raise OptionError(
-                    f"encoder must be the name of a backend or a dictionary, got {type(self.encoder).__name__}.",
-                    hint="An object with encode(texts) goes to the constructor: Deduplicate(0.9, encoder=...).",
-                )
-            check_stage(_as_stage(self.encoder))
+            check_encoder(self.encoder)
 
 
 class Deduplicate(ContextCompressor):
@@ -128,7 +115,7 @@ class Deduplicate(ContextCompressor):
             OptionError: a value does not exist or is out of range, or the encoder cannot encode.
         """
         plain = encoder if encoder is None or isinstance(encoder, (str, Mapping)) else None
-        self._given: TextEncoder | None = None if plain is encoder else _encoder_of(encoder)
+        self._given: TextEncoder | None = None if plain is encoder else encoder_of(encoder)
         # What was loaded, if it was: copies with other options share it, whichever is the first to need it.
         self._loaded: list[TextEncoder] = []
         self._configure(
@@ -157,7 +144,7 @@ class Deduplicate(ContextCompressor):
             return self._given
         with _LOADING:
             if not self._loaded:
-                self._loaded.append(_encoder_of(load_stage(_as_stage(named))))
+                self._loaded.append(load_encoder(named))
             return self._loaded[0]
 
     def with_options(self, **options: Any) -> Self:
@@ -283,18 +270,3 @@ def _between(text: str, gone: Sequence[Span]) -> list[Span]:
             first = start + len(stretch) - len(stretch.lstrip())
             found.append((first, first + len(stretch.strip())))
     return found
-
-
-def _as_stage(encoder: str | Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"backend": encoder} if isinstance(encoder, str) else encoder
-
-
-def _encoder_of(thing: object) -> TextEncoder:
-    """An object that encodes: itself, or that of a compressor."""
-    found = getattr(thing, "encoder", None) if isinstance(thing, Compressor) else thing
-    if not callable(getattr(found, "encode", None)):
-        raise OptionError(
-            f"{type(thing).__name__} has no encode(texts).",
-            hint="Pass a SentenceTransformer, a loaded 'recomp-extractive', or its name.",
-        )
-    return found  # type: ignore[return-value]  # asked for above
