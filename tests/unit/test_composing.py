@@ -137,6 +137,37 @@ def test_a_summary_of_one_document_has_no_span():
             assert segment.sources == (rc.Source(0),)
 
 
+def test_a_text_that_was_written_from_several_spans_stays_as_it_was_written():
+    class Rewriting(Shouting):
+        def segments(self, query, documents):
+            places = (rc.Source(0, 0, 3), rc.Source(1, 4, 8))
+            return [
+                rc.TextSegment("ONE AND FIVE", places, 0.5, 3),
+                rc.TextSegment("two", (rc.Source(0, 4, 7),), 0.1, 1),
+            ]
+
+    documents = ["one two three", "four five"]
+    for last in (Windows(100), rc.Deduplicate()):
+        context = rc.Pipeline([Rewriting(), last]).compress("q", documents)
+        assert [(each.text, each.sources) for each in context.segments] == [
+            ("ONE AND FIVE", (rc.Source(0, 0, 3), rc.Source(1, 4, 8))),
+            ("two", (rc.Source(0, 4, 7),)),
+        ]
+
+
+def test_quotations_joined_by_one_stage_come_apart_again_in_the_next():
+    class Joining(Shouting):
+        def segments(self, query, documents):
+            places = (rc.Source(0, 0, 3), rc.Source(0, 8, 13))
+            return [rc.TextSegment("one three", places, 0.5, 2)]
+
+    context = rc.Pipeline([Joining(), Windows(100)]).compress("q", ["one two three"])
+    assert [(each.text, each.sources) for each in context.segments] == [
+        ("one", (rc.Source(0, 0, 3),)),
+        ("three", (rc.Source(0, 8, 13),)),
+    ]
+
+
 def test_summaries_and_quotations_of_one_document_go_on_together():
     class Both(Shouting):
         def segments(self, query, documents):
@@ -204,6 +235,19 @@ def test_lengths_are_those_of_the_originals_in_the_last_counter():
     alone = last.compress(QUERIES[0], DOCUMENTS)
     for name in ("n_tokens", "document_tokens", "counter", "layout"):
         assert getattr(context, name) == getattr(alone, name), name
+
+
+def test_what_was_written_anew_may_be_longer_in_another_counter_which_the_lengths_say():
+    class Hyphenating(Shouting):
+        def segments(self, query, documents):
+            return [rc.TextSegment("a-b-c", (rc.Source(0),), None, 5)]
+
+    # Five characters of eight, but five words of one: the originals would bring back what the summary left out.
+    for last in (rc.TokenBudget(9, token_counter="words"), rc.Deduplicate(token_counter="words")):
+        context = rc.Pipeline([Hyphenating(), last]).compress("q", ["abcdefgh"])
+        assert (context.text, context.n_tokens, context.n_slots, context.counter) == ("a-b-c", 1, 5, "words")
+    with pytest.warns(rc.EmptyResultWarning):  # a ceiling holds for them, too
+        assert rc.Pipeline([Hyphenating(), rc.TokenBudget(4)]).compress("q", ["abcdefgh"]).text == ""
 
 
 def test_refining_stages_count_as_the_stage_before():

@@ -148,7 +148,9 @@ def traced(
         return [replace(segment, sources=tuple(sources or _whole(segment, found)))]
     quoted = len(segment.sources) == 1 and segment.sources[0].start is not None
     texts = [documents[s.document].text[s.start : s.end] for s in sources if s.start is not None]
-    if quoted and len(texts) == len(sources) and (cut or len(sources) < 2):
+    # Between pieces stands white space alone; where anything else differs, they were written anew.
+    literal = len(texts) == len(sources) and "".join(segment.text.split()) == "".join("".join(texts).split())
+    if quoted and literal and (cut or len(sources) < 2):
         # What was quoted of nothing but a separator stands in no document, and is left out.
         return [
             replace(segment, sources=(source,))
