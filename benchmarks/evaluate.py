@@ -131,7 +131,8 @@ def main(arguments: list[str] | None = None) -> int:
     from ragcompress.evaluation.readers import as_reader
     from ragcompress.evaluation.report import markdown
 
-    reader = as_reader(path, device="cpu", dtype="bfloat16", max_new_tokens=16)
+    # One question at a time, as a user asks; on a CPU larger batches are no faster.
+    reader = as_reader(path, device="cpu", dtype="bfloat16", max_new_tokens=16, batch_tokens=1)
     out = RESULTS if given.limit is None else LIMITED
     begin = time.perf_counter()
     for data, peers, n_answers in ((answered, True, given.answers), (others, False, 0)):
