@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +117,7 @@ def read_model(
     """
     kind = number_format(dtype)
     try:
-        with no_loading_bar():
+        with no_loading_bar(), _untied_as_declared(folder):
             model, report = auto_class.from_pretrained(
                 folder,
                 dtype=kind,
@@ -188,6 +191,27 @@ def read_settings(folder: Path, config_class: type, backend: str) -> dict[str, A
             hint="Was it written by a newer version? Without the file the defaults are used.",
         ) from error
     return dict(options)
+
+
+@contextmanager
+def _untied_as_declared(folder: Path) -> Iterator[None]:
+    """Leave out the advice to declare embeddings as untied, where the configuration of the folder does so.
+
+    T5 of transformers 5 plans to tie them in any case, finds that the file holds different ones, and unties them.
+    """
+    if read_json(folder / "config.json").get("tie_word_embeddings") is not False:
+        yield
+        return
+
+    def other(record: logging.LogRecord) -> bool:
+        return "tie_word_embeddings=False" not in record.getMessage()
+
+    library = logging.getLogger("transformers.modeling_utils")
+    library.addFilter(other)
+    try:
+        yield
+    finally:
+        library.removeFilter(other)
 
 
 def _unreadable(folder: Path, error: Exception) -> str:

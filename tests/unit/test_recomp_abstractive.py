@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import pickle
 import shutil
 
@@ -310,6 +311,17 @@ def test_options_are_saved_and_transformers_reads_the_folder(saved):
     assert rc.load("recomp-abstractive", saved, device="cpu", on_empty="keep_best").config.per_document
     assert type(AutoModelForSeq2SeqLM.from_pretrained(saved)).__name__ == "T5ForConditionalGeneration"
     assert loaded.summarizer.counter.vocabulary == "t5"
+
+
+def test_embeddings_that_the_file_says_are_untied_are_no_news(saved, caplog):
+    caplog.set_level(logging.WARNING, "transformers.modeling_utils")  # tests are quieter than the library is
+    rc.load("recomp-abstractive", saved, device="cpu")
+    assert caplog.messages == []
+    # Where the configuration says something else, the library is right to speak of it.
+    config = json.loads((saved / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (saved / "config.json").write_text(json.dumps(config))
+    rc.load("recomp-abstractive", saved, device="cpu")
+    assert any("tie" in each for each in caplog.messages)
 
 
 def test_pickled_weights_of_the_published_layout(saved):
