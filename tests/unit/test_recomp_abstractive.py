@@ -313,7 +313,8 @@ def test_options_are_saved_and_transformers_reads_the_folder(saved):
     assert loaded.summarizer.counter.vocabulary == "t5"
 
 
-def test_embeddings_that_the_file_says_are_untied_are_no_news(saved, caplog):
+def test_embeddings_that_the_file_says_are_untied_are_no_news(saved, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     caplog.set_level(logging.WARNING, "transformers.modeling_utils")  # tests are quieter than the library is
     rc.load("recomp-abstractive", saved, device="cpu")
     assert caplog.messages == []
