@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import corpus_tables
+import evaluation_tables
 import scorer_tables
 from cells import Results, ends, number, share, table
 from cells import ratio_cell as _ratio
@@ -560,9 +561,12 @@ def pages(results: Results) -> dict[Path, str]:
         Paths and Markdown.
     """
     costs = [corpus_tables.cost_table(each) for each in results.values() if each["benchmark"] == "index_search"]
+    evaluated = evaluation_tables.read_summaries()
+    more = ["### Evaluation", *evaluation_tables.blocks(evaluated)] if evaluated else []
+    short = [evaluation_tables.answers_table(evaluated), evaluation_tables.kept_table(evaluated)]
     return {
-        HERE / "README.md": full(results),
-        HERE.parent / "README.md": summary(results),
+        HERE / "README.md": "\n\n".join([full(results), *more]),
+        HERE.parent / "README.md": "\n\n".join(block for block in (*short, summary(results)) if block),
         HERE.parent / "docs" / "corpora.md": "\n\n".join(costs[:1]),
     }
 

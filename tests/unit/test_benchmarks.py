@@ -11,8 +11,9 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 EXPERIMENTS = sorted((BENCHMARKS / "experiments").glob("*.json"))
 RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
+EVALUATED = sorted((BENCHMARKS / "results" / "evaluation").rglob("*.json"))
 NAMES = (
-    "run", "tables", "cells", "corpus_tables", "measures", "measures.metrics", "measures.timing", "measures.common",
+    "run", "tables", "cells", "corpus_tables", "evaluation_tables", "measures", "measures.metrics", "measures.timing", "measures.common",
     "measures.quality", "measures.synthetic", "measures.index_search",
 )  # fmt: skip
 
@@ -171,10 +172,29 @@ def test_result_belongs_to_an_experiment_as_it_stands(bench, path):
 
 
 def test_results_hold_numbers_and_no_passages():
-    for path in RESULTS:
-        assert path.stat().st_size < 64 * 1024
+    for path in [*RESULTS, *EVALUATED]:
+        assert path.stat().st_size < 96 * 1024
         texts = [text for text in strings(json.loads(path.read_text(encoding="utf-8"))) if len(text) > 100]
         assert texts == []
+
+
+def test_evaluated_contestants_belong_to_experiments_as_they_stand():
+    from ragcompress.evaluation import read_experiment
+    from ragcompress.evaluation.records import read_summary
+
+    experiments = {
+        path.stem: read_experiment(path) for path in (BENCHMARKS / "experiments" / "evaluation").glob("*.yaml")
+    }
+    for path in EVALUATED:
+        summary = read_summary(json.loads(path.read_text(encoding="utf-8")))
+        assert summary.contestant == path.stem
+        if summary.kind == "compressor":
+            wanted = {"store": "<InMemoryStore>", "device": "cpu", **experiments[summary.contestant].compressor}
+            assert summary.settings["compressor"] == wanted
+        elif summary.matched_to is not None:
+            own = experiments[summary.matched_to]
+            assert summary.contestant.partition("--")[2] in [*own.baselines, *own.peers]
+        assert summary.failures == {}
 
 
 def strings(value):
