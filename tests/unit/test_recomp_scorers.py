@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import ragcompress as rc
-from ragcompress.backends.recomp_extractive import RecompExtractive, RecompExtractiveConfig, _checkpoint
+from ragcompress.backends.recomp_extractive import RecompExtractive, RecompExtractiveConfig
+from ragcompress.backends.recomp_extractive._prompts import read_prompts
 from ragcompress.backends.recomp_extractive._tiny import tiny_encoder
 from ragcompress.backends.recomp_extractive.model import Encoded, SentenceTransformerEncoder
 from ragcompress.backends.recomp_extractive.scoring import bm25, score_words, words, z_scores
@@ -345,14 +346,55 @@ def test_languages_that_the_encoder_does_not_know(question, documents, expected,
     assert compressor.compress(question, documents).text == expected
 
 
+E5 = "intfloat/multilingual-e5-small"
+
+
 def test_prompts_that_only_a_model_card_asks_for(tmp_path):
-    e5 = "intfloat/multilingual-e5-small"
-    assert _checkpoint.read_prompts(tmp_path, e5) == ("query: ", "passage: ")
-    assert _checkpoint.read_prompts(tmp_path, e5, query="") == ("", "passage: ")
-    assert _checkpoint.read_prompts(tmp_path, tmp_path) == ("", "")
+    assert read_prompts(tmp_path, E5) == ("query: ", "passage: ")
+    assert read_prompts(tmp_path, E5, query="") == ("", "passage: ")
+    assert read_prompts(tmp_path, tmp_path) == ("", "")
+    cached = tmp_path / "models--intfloat--multilingual-e5-small" / "snapshots" / "0a1b"
+    assert read_prompts(cached, cached) == ("query: ", "passage: ")
     (tmp_path / "config_sentence_transformers.json").write_text('{"prompts": {"query": "Q: ", "passage": "P: "}}')
-    assert _checkpoint.read_prompts(tmp_path, e5) == ("Q: ", "P: ")
-    assert _checkpoint.read_prompts(tmp_path, document="D: ") == ("Q: ", "D: ")
+    assert read_prompts(tmp_path, E5) == ("Q: ", "P: ")
+    assert read_prompts(tmp_path, document="D: ") == ("Q: ", "D: ")
+
+
+CARD = "---\n{}\n---\n# A model\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "seems"),
+    [
+        ("multilingual-e5-small", {}, True),
+        ("embedder", {"config.json": json.dumps({"_name_or_path": E5})}, True),
+        ("embedder", {"README.md": CARD.format("model-index:\n- name: multilingual-e5-small\n  results: []")}, True),
+        ("embedder", {"README.md": CARD.format(f"base_model: {E5}")}, True),
+        ("embedder", {"README.md": CARD.format(f"base_model:\n- {E5}")}, True),
+        # Alike, but not the same; and cards of all kinds.
+        ("my-multilingual-e5-small-tuned", {"config.json": json.dumps({"_name_or_path": "/tmp/e5"})}, False),
+        ("embedder", {"README.md": "No more than E5 in words: multilingual-e5-small."}, False),
+        ("embedder", {"README.md": CARD.format("model-index: [3, {]")}, False),
+        ("embedder", {"README.md": CARD.format("model-index: 3\nbase_model: 4"), "config.json": "[]"}, False),
+        # What says so itself.
+        ("e5-base-v2", {"config_sentence_transformers.json": '{"prompts": {"query": "Q: "}}'}, False),
+        ("e5-base-v2", {"config_sentence_transformers.json": '{"prompts": {"query": "", "document": ""}}'}, True),
+        ("e5-base-v2", {"ragcompress.json": "{}"}, False),
+    ],
+)
+def test_a_copy_of_a_checkpoint_whose_card_asks_for_prompts_is_not_used_in_silence(
+    tmp_path, caplog, name, files, seems
+):
+    folder = tmp_path / name
+    folder.mkdir()
+    for file, content in files.items():
+        (folder / file).write_text(content)
+    query, document = read_prompts(folder, folder)
+    assert document == ""  # nothing is guessed
+    assert [("query_prompt='query: '" in each and query == "") for each in caplog.messages] == [True] * seems
+    caplog.clear()
+    read_prompts(folder, folder, query="", document="")
+    assert caplog.messages == []
 
 
 def test_prompts_of_the_caller(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragcompress import pretrained
+from ragcompress.backends.recomp_extractive._prompts import read_prompts
 from ragcompress.checkpoints import (
     fingerprint_folder,
     logger,
@@ -46,18 +47,6 @@ UNUSED_KEYS = re.compile(r"(^|\.)(pooler|cls|lm_head)\.|(^|\.)position_ids$")
 # In the model but not in every file: the [CLS] head, which neither pooling reads.
 OPTIONAL_KEYS = re.compile(r"(^|\.)pooler\.")
 POOLING_FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-# Asked for by model cards, declared in no file: query, document.
-MODEL_CARD_PROMPTS = {
-    f"intfloat/{name}": ("query: ", "passage: ")
-    for name in (
-        "multilingual-e5-small",
-        "multilingual-e5-base",
-        "multilingual-e5-large",
-        "e5-small-v2",
-        "e5-base-v2",
-        "e5-large-v2",
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,29 +91,6 @@ def find_folder(checkpoint: str | Path | None, revision: str | None, *, onnx: bo
         complete=pretrained.is_complete,
         offline_hint=OFFLINE_HINT if checkpoint == DEFAULT_ID else None,
     )
-
-
-def read_prompts(
-    folder: Path, checkpoint: str | Path | None = None, *, query: str | None = None, document: str | None = None
-) -> tuple[str, str]:
-    """Find what a checkpoint wants in front of queries and of sentences.
-
-    Args:
-        folder: of a checkpoint.
-        checkpoint: the hub id that the folder came from, if it did.
-        query: the caller's own; None: the checkpoint's.
-        document: likewise.
-
-    Returns:
-        Both prompts; empty for RECOMP's checkpoints.
-    """
-    path = folder / "config_sentence_transformers.json"
-    declared = (read_json(path).get("prompts") or {}) if path.is_file() else {}
-    known = MODEL_CARD_PROMPTS.get(str(checkpoint), ("", ""))
-    own_query = declared.get("query") or known[0]
-    names = ("document", "passage", "corpus")
-    own_document = next((declared[name] for name in names if declared.get(name)), known[1])
-    return own_query if query is None else query, own_document if document is None else document
 
 
 def read_layout(folder: Path) -> FolderLayout:

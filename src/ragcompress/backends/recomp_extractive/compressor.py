@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ragcompress import pretrained
 from ragcompress.backends.recomp_extractive import _checkpoint
+from ragcompress.backends.recomp_extractive._prompts import read_prompts
 from ragcompress.backends.recomp_extractive.config import RecompExtractiveConfig
 from ragcompress.backends.recomp_extractive.scoring import score_words
 from ragcompress.compressor import BackendInfo, OfflineCompressor, PublishedCheckpoint
@@ -135,7 +136,7 @@ class RecompExtractive(OfflineCompressor):
             max_length: tokens read of one sentence, special tokens included; None: the tokenizer's limit, 512.
             batch_tokens: padded size of an encoding batch in tokens; None: 512 on a CPU, 65536 elsewhere.
             query_prompt: put in front of every query; None: as the checkpoint declares, or as its model card asks for
-                where it declares nothing (the E5 family).
+                where it declares nothing (the E5 family, under its hub ids; what seems to be a copy is warned of).
             document_prompt: put in front of every sentence; None: likewise.
             **options: fields of ``RecompExtractiveConfig``, or ``preset``.
 
@@ -155,7 +156,7 @@ class RecompExtractive(OfflineCompressor):
         folder = _checkpoint.find_folder(checkpoint, revision, onnx=backend == "onnx")
         saved = pretrained.read_settings(folder, RecompExtractiveConfig, cls.name) or {"top_k": DEFAULT_TOP_K}
         config = build_config(RecompExtractiveConfig, options, defaults=saved, other_options=_LOADING)
-        prompts = _checkpoint.read_prompts(folder, checkpoint, query=query_prompt, document=document_prompt)
+        prompts = read_prompts(folder, checkpoint, query=query_prompt, document=document_prompt)
         encoder: Encoder
         if backend == "onnx":
             if device not in (None, "cpu") or dtype not in (None, "float32"):
