@@ -154,7 +154,12 @@ class ToolResultCompressor(AgentMiddleware):
         return question_of(request.tool_call["args"], request.state) or ""
 
     def _written(self, result: Result, texts: Texts, kept: list[Any]) -> Result:
-        message = shortened(texts, kept, keep_original=self.compressor.keep_original)
+        message = shortened(
+            texts,
+            kept,
+            keep_original=self.compressor.keep_original,
+            between=lambda: _document_separator(self.compressor._adapter.compressor),
+        )
         return message if isinstance(result, ToolMessage) else _with_message(result, texts.message, message)
 
     def _failed(self, error: Exception, result: Result) -> Result:
@@ -164,6 +169,15 @@ class ToolResultCompressor(AgentMiddleware):
         reason = f"{type(error).__name__}: {error}"
         warnings.warn(f"a tool's result goes on uncompressed: {reason}", rc.PassThroughWarning, stacklevel=3)
         return result
+
+
+def _document_separator(compressor: rc.Compressor) -> str:
+    """What stands between documents in the results of a compressor; of a pipeline, the last stage that says it."""
+    stages = compressor.stages if isinstance(compressor, rc.Pipeline) else (compressor,)
+    layouts = [
+        each for stage in reversed(stages) if isinstance(each := getattr(stage.config, "layout", None), rc.Layout)
+    ]
+    return (layouts[0] if layouts else rc.Layout()).document_separator
 
 
 def _names(argument: str, tools: Iterable[BaseTool | str]) -> frozenset[str]:

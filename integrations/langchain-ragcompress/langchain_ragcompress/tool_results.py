@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +11,9 @@ from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 
 import ragcompress as rc
+from langchain_ragcompress.surroundings import glue_of, joined
 
 _QUERY_ARGUMENTS = ("query", "question")
-# Between texts that share a place: one of a document alone, say, and one of it and the next together.
-_BETWEEN_TEXTS = rc.Layout().document_separator
-# Longer pieces around documents are something that the tool has to say.
-_HEADLINE_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def _of_string(message: ToolMessage, content: str) -> Texts:
     if isinstance(artifact, (list, tuple)) and artifact and all(isinstance(each, Document) for each in artifact):
         if any(rc.NOTE_KEY in document.metadata for document in artifact):  # a compressing retriever found them
             return Texts(message, [])
-        glue = _glue(content, [document.page_content for document in artifact])
+        glue = glue_of(content, [document.page_content for document in artifact])
         if glue is not None:
             documents = [document.model_copy(update={"id": str(place)}) for place, document in enumerate(artifact)]
             return Texts(message, documents, glue)
@@ -86,19 +82,6 @@ def _text(block: object) -> str | None:
     return block if isinstance(block, str) else None
 
 
-def _glue(content: str, texts: Sequence[str]) -> tuple[str, ...] | None:
-    """What a content holds around texts; None if it does not hold them all, in their order."""
-    pieces = []
-    end = 0
-    for text in texts:
-        start = content.find(text, end)
-        if start < 0 or not text:
-            return None
-        pieces.append(content[end:start])
-        end = start + len(text)
-    return (*pieces, content[end:])
-
-
 def _is_json(text: str) -> bool:
     """Whether a text is an object or a list, or one on each line: no longer so if a part were left out."""
     # Not splitlines, which also splits at characters that may stand within JSON's strings.
@@ -116,13 +99,17 @@ def _is_one_value(text: str) -> bool:
     return True
 
 
-def shortened(texts: Texts, kept: Sequence[Document], *, keep_original: bool) -> ToolMessage:
+def shortened(
+    texts: Texts, kept: Sequence[Document], *, keep_original: bool, between: Callable[[], str]
+) -> ToolMessage:
     """Put back what was kept.
 
     Args:
         texts: of the message.
         kept: what a compressor made of its documents.
         keep_original: whether the content as it was goes into ``response_metadata``, which models do not see.
+        between: what the compressor writes between texts, for those that share a place: one of a document alone, say,
+            and one of it and the next together.
 
     Returns:
         A copy of the message, with the compressor's notes in ``response_metadata``. The message itself if nothing was
@@ -137,14 +124,14 @@ def shortened(texts: Texts, kept: Sequence[Document], *, keep_original: bool) ->
         if document.page_content.strip():
             place = min(int(each) for each in note.get("source_ids") or [document.id])
             pieces.setdefault(place, []).append(document.page_content)
-    new = {place: _BETWEEN_TEXTS.join(written) for place, written in pieces.items()}
+    new = {place: written[0] if len(written) == 1 else between().join(written) for place, written in pieces.items()}
     n_before = sum(len(document.page_content) for document in texts.documents)
     if not compressed or not new or sum(map(len, new.values())) >= n_before:
         return message
     metadata = message.response_metadata | {rc.NOTE_KEY: _note(compressed[0])}
     if keep_original:
         metadata[rc.ORIGINAL_KEY] = message.content
-    content = _with_blocks(texts, new) if texts.glue is None else _joined(texts.glue, new)
+    content = _with_blocks(texts, new) if texts.glue is None else joined(texts.glue, new)
     return message.model_copy(update={"content": content, "response_metadata": metadata})
 
 
@@ -153,36 +140,6 @@ def _note(of_document: Mapping[str, Any]) -> str:
     names = {"n_tokens": "context_n_tokens", "n_slots": "context_n_slots"}
     written = {name: of_document[names.get(name, name)] for name in ("backend", *names, "counter", "truncated")}
     return json.dumps(written)
-
-
-def _joined(glue: tuple[str, ...], new: Mapping[int, str]) -> str:
-    """A separator or headline in front of a document goes with it; what else the tool wrote stays."""
-    places = range(len(glue) - 1)
-    pieces = [glue[place] + new[place] if place in new else _staying(glue, place) for place in places]
-    content = "".join(pieces) + glue[-1]
-    return content if pieces[0].strip() else content.lstrip()
-
-
-def _staying(glue: tuple[str, ...], place: int) -> str:
-    """What stays of the glue in front of a document that goes."""
-    headline = glue[place] if place else _first_headline(glue)
-    end = len(glue[place]) - (len(headline) if len(headline.strip()) <= _HEADLINE_CHARS else 0)
-    return glue[place][:end]
-
-
-def _first_headline(glue: tuple[str, ...]) -> str:
-    """The end of what stands in front of the first document, if it looks like the second one's headline.
-
-    It has as many lines and begins with the same word, numbers aside. All else may be the tool's own answer.
-    """
-    second = glue[1].lstrip()
-    lines = glue[0].splitlines(keepends=True)
-    headline = "".join(lines[max(0, len(lines) - len(second.splitlines())) :])
-    return headline if _first_word(headline) == _first_word(second) else ""
-
-
-def _first_word(text: str) -> str:
-    return re.sub(r"\d+", "0", next(iter(text.split()), ""))
 
 
 def _with_blocks(texts: Texts, new: Mapping[int, str]) -> list[str | dict[str, Any]]:

@@ -62,6 +62,14 @@ class Found(BaseRetriever):
         return self.documents
 
 
+class Passing(rc.ContextCompressor):
+    name = "passing"
+    info = rc.BackendInfo(needs_query=False)
+
+    def refine(self, contexts):
+        return list(contexts)
+
+
 def returning(value, name="search", **settings):
     def run(query: str = "") -> object:
         return value
@@ -176,6 +184,26 @@ async def test_several_texts_in_the_place_of_one_document(ask, fakes, mode):
 
 
 @both
+async def test_texts_in_one_place_stand_apart_as_the_compressor_writes_them(ask, fakes, mode):
+    class Ruled(fakes.Keywords):
+        def context(self, query, documents):
+            segments = [
+                rc.TextSegment(f"Summary {number}.", tuple(map(rc.Source, each)), None, 2)
+                for number, each in enumerate([[0], [0, 1]])
+            ]
+            return rc.CompressedContext(query, documents, tuple(segments), 99, 8, counter="spaces")
+
+    ruled = Ruled()
+    ruled.config = tiny("recomp-extractive").with_options(layout=rc.Layout(document_separator="\n***\n")).config
+    artifact = [Document(BRIDGE), Document(f"{BRIDGE} Again.")]
+    content = "\n".join(each.page_content for each in artifact)
+    for compressor in (ruled, rc.Pipeline([ruled, Passing()])):
+        each = returning((content, artifact), response_format="content_and_artifact")
+        (message,) = await ask(mode, each, compressor=RagCompressor(compressor=compressor))
+        assert message.content == "Summary 0.\n***\nSummary 1."
+
+
+@both
 async def test_headlines_go_with_their_documents(ask, mode):
     documents = [Document(BRIDGE), Document("Bread needs flour."), Document("A bridge fell. It rained.")]
     content = "\n\n".join(f"# Result {number}\n{each.page_content}" for number, each in enumerate(documents)) + "\nEnd"
@@ -193,6 +221,9 @@ async def test_headlines_go_with_their_documents(ask, mode):
 
 
 ANSWER = "It was finished in 1357.\n\nSources:\n"
+SOURCES = (
+    "# Result 0\n", "\nSource: http://a\n\n# Result 1\n", "\nSource: http://b\n\n# Result 2\n", "\nSource: http://c"
+)  # fmt: skip
 LONG = f"{'These are mills. ' * 12}\n"
 
 
@@ -215,6 +246,20 @@ LONG = f"{'These are mills. ' * 12}\n"
         (("", "\n\n", f"\n\n{LONG}", ""), {1}, f"X\n\n{LONG}"),
         (("", f"\n\n{LONG}", "\n\n", ""), {0, 2}, f"X\n\n{LONG}\n\nX"),
         ((LONG, f"\n\n{LONG}", "\n\n", ""), {2}, f"{LONG}\n\n{LONG}\n\nX"),
+        # What stands behind a document is its own: it goes with it, and never to its neighbour.
+        (SOURCES, {0, 2}, "# Result 0\nX\nSource: http://a\n\n# Result 2\nX\nSource: http://c"),
+        (SOURCES, {1}, "# Result 1\nX\nSource: http://b"),
+        (("", "\n\nSource: a\n\n", "\n\nSource: b\n\n", "\n\nSource: c"), {2}, "X\n\nSource: c"),
+        (("", " (a)\n", " (b)\n", " (c)\nEnd"), {0, 2}, "X (a)\nX (c)\nEnd"),
+        (("", " (a)\n", " (b)\n", " (c)\nEnd"), {1}, "X (b)\nEnd"),
+        (("<doc>\n", "\n</doc>\n<doc>\n", "\n</doc>\n<doc>\n", "\n</doc>"), {1}, "<doc>\nX\n</doc>"),
+        (("", "\nSource: a\n\n", "\nSource: b\n\n", "\nSource: c\n\nEnd"), {0}, "X\nSource: a\n\nEnd"),
+        (("", "\nSource: a\n\n", "\nSource: b\n\n", ""), {0, 2}, "X\nSource: a\n\nX"),
+        (("# 0\n", "\nSource: a\n# 1\n", "\nSource: b\n# 2\n", ""), {0, 2}, "# 0\nX\nSource: a\n# 2\nX"),
+        (("", f"\n{LONG}\n\n", f"\n{LONG}\n\n", ""), {2}, f"\n{LONG}{LONG}\n\nX"),
+        # Headlines of several kinds, which are no such thing.
+        (("# Result 0\n\n", "\n# Result 1\n\n", "\n# Result 2\n\n", ""), {0, 2}, "# Result 0\n\nX\n# Result 2\n\nX"),
+        (("A\nurl: a\n", "\nB\nurl: b\n", "\nC\nurl: c\n", ""), {0, 2}, "A\nurl: a\nX\nC\nurl: c\nX"),
     ],
 )
 async def test_what_a_tool_says_itself_stays(ask, mode, glue, kept, expected):
