@@ -108,7 +108,7 @@ def compress(
             f"{backend} writes handles, whose vectors would end with this process.",
             hint="Keep them: --option store=lancedb://FOLDER. A reader in Python answers from there.",
         )
-    documents = read_files(files, encoding=encoding)
+    documents = read_files(files, encoding=encoding, on_empty=lambda what: terminal.tell(f"warning: {what}"))
     with terminal.quiet_warnings():
         context = _compress(backend, checkpoint, options, query, documents)
         if target is not None:

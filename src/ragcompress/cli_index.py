@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragcompress.errors import InputError, OptionError, SpaceMismatchError
+from ragcompress.errors import InputError, OptionError, SpaceMismatchError, closest_first
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # How often a line is written where there is no terminal to draw a bar on.
 _SECONDS_BETWEEN_LINES = 30.0
+_NAMES_SHOWN = 6
 
 
 def index(
@@ -80,7 +81,7 @@ def index(
     from ragcompress.indexing.sources import Sources
     from ragcompress.indexing.targets import StoreTarget, cannot_search, check_place, open_target
     from ragcompress.options import check_choice, check_range
-    from ragcompress.reading import Fields
+    from ragcompress.reading import STDIN, Fields
     from ragcompress.searching import SearchingCompressor
 
     # Everything that can be wrong without a model is found before one is loaded.
@@ -138,7 +139,8 @@ def index(
                 f"none of {summary.n_rejected:,} records can be used: {each.place}: {each.reason}",
                 hint=f"All reasons are in {rejects}.",
             )
-        raise InputError(f"there is nothing to index in {' '.join(sources)}.")
+        places = ("the standard input" if source == STDIN else source for source in sources)
+        raise InputError(f"there is nothing to index in {', '.join(places)}.")
     if json_output:
         entry = {**asdict(summary), "tokens_per_second": summary.tokens_per_second}
         entry["rejected"] = [
@@ -147,6 +149,12 @@ def index(
         terminal.emit(json.dumps(entry) + "\n")
     else:
         terminal.emit(f"{summary}\n{summary.store}\n")
+    for name in dict.fromkeys(fields.more):
+        if name not in fields.seen:
+            others = ", ".join(map(repr, closest_first(name, fields.seen)[:_NAMES_SHOWN])) or "none"
+            terminal.tell(
+                f"warning: no record has --metadata-field {name!r}; the names in them, closest first: {others}"
+            )
     for each in summary.rejected[:3]:
         terminal.tell(f"left out: {each.place}: {each.reason}")
     if summary.n_rejected:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,48 @@ _FRONT_TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 # A heading before any other text: "# Title", closing marks included, or a line underlined with "=".
 _HEADING = re.compile(r"\s*(?:^#[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$|^([^\n]+)\n=+[ \t]*$)", re.MULTILINE)
 _BLANK = re.compile(r"\s*")
+_MOST_NAMES = 1000
 
 
-def read_files(paths: Sequence[str | Path], *, encoding: str = "utf-8") -> list[Document]:
+class _EmptyError(InputError):
+    """There is nothing in a file."""
+
+
+def read_files(
+    paths: Sequence[str | Path], *, encoding: str = "utf-8", on_empty: Callable[[str], object] | None = None
+) -> list[Document]:
     """Read documents from files.
 
     Args:
         paths: files; ``-`` is the standard input.
         encoding: of all of them; a byte order mark is dropped.
+        on_empty: told of each file that is empty where others are not; None: that is an error.
 
     Returns:
         The documents, in the order of the files. ``metadata["path"]`` says where each is from.
 
     Raises:
-        InputError: a file is missing, empty, not text or malformed; says which, where and what is wrong.
+        InputError: a file is missing, not text or malformed, or all are empty; says which, where and what is wrong.
         OptionError: there is no such encoding, or the standard input is named twice.
     """
     check_encoding(encoding)
     names = [str(path) for path in paths]
     if names.count(STDIN) > 1:
         raise OptionError("the standard input (-) can be read only once.")
-    return [document for name in names for document in _read(name, encoding)]
+    documents: list[Document] = []
+    empty: list[_EmptyError] = []
+    for name in names:
+        try:
+            documents += _read(name, encoding)
+        except _EmptyError as error:
+            empty.append(error)
+    if len(empty) > 1 and not documents:
+        raise InputError(f"all {len(empty)} files are empty: {', '.join(map(_shown, names))}.")
+    for each in empty:
+        if on_empty is None or not documents:
+            raise each
+        on_empty(str(each))
+    return documents
 
 
 def check_encoding(encoding: str) -> None:
@@ -63,15 +84,19 @@ def check_encoding(encoding: str) -> None:
         raise OptionError(f"unknown encoding {encoding!r}.", hint="E.g. utf-8, latin-1 or utf-16.") from error
 
 
+def _shown(name: str) -> str:
+    return "standard input" if name == STDIN else name
+
+
 def _read(name: str, encoding: str) -> list[Document]:
     suffix = "" if name == STDIN else Path(name).suffix.lower()
-    shown = "standard input" if name == STDIN else name
+    shown = _shown(name)
     if suffix == ".json":
         raise InputError(f"{name} is one JSON value; JSON Lines, one object a line, is expected.",
                          hint=f"To convert a list: jq -c '.[]' {name} > {Path(name).stem}.jsonl")  # fmt: skip
     text = _decode(_bytes(name), shown, encoding)
     if not text.strip():
-        raise InputError(f"{shown} is empty.")
+        raise _EmptyError(f"{shown} is empty.")
     if suffix in JSON_LINES or (name == STDIN and _looks_like_json_lines(text)):
         return list(_records(text, shown))
     return [_text_document(name, text, markdown=suffix in MARKDOWN)]
@@ -177,6 +202,8 @@ class Fields:
         id: may be missing.
         metadata: an object of which everything is taken.
         more: further fields that go into the metadata.
+        seen: names that records have, those of ``more`` among them; filled where there are any, for a word on those
+            that no record has.
     """
 
     text: str = "text"
@@ -184,6 +211,17 @@ class Fields:
     id: str = "id"
     metadata: str = "metadata"
     more: tuple[str, ...] = ()
+    seen: set[str] = field(default_factory=set, compare=False, repr=False)
+
+    def note(self, names: Iterable[str]) -> None:
+        """Remember what a record has.
+
+        Args:
+            names: its keys.
+        """
+        if self.more:
+            # Where keys are data, there is no end to them.
+            self.seen.update(name for name in names if name in self.more or len(self.seen) < _MOST_NAMES)
 
     @property
     def names(self) -> set[str]:
@@ -232,6 +270,7 @@ def documents_of_record(record: dict[str, Any], place: str, shown: str, fields: 
 
 
 def _document(record: dict[str, Any], place: str, shown: str, fields: Fields) -> Document:
+    fields.note(record)
     if fields.text not in record:
         keys = ", ".join(repr(key) for key in record) or "none"
         raise InputError(f"{place}: no {fields.text!r}; the keys are: {keys}.")
@@ -245,6 +284,7 @@ def _document(record: dict[str, Any], place: str, shown: str, fields: Fields) ->
     metadata = record.get(fields.metadata) or {}
     if not isinstance(metadata, dict):
         raise InputError(f"{place}: {fields.metadata} must be an object, got {_kind(metadata)}.")
+    fields.note(metadata)
     more = {name: record[name] for name in fields.more if name in record}
     return Document(
         text,

@@ -124,6 +124,17 @@ def test_a_pipe_gets_the_text_and_the_sizes_go_to_stderr(call, files):
     assert done.stderr == "12 → 4 tokens (words), 3.0\N{MULTIPLICATION SIGN}\n"
 
 
+def test_an_empty_file_among_others_is_told_and_passed_over(call, files):
+    (files / "none.txt").write_text(" \n")
+    (files / "none.jsonl").write_text("")
+    done = run("compress", "the tower?", "none.txt", "a.md", "none.jsonl")
+    assert (done.exit_code, done.stdout) == (0, "Towers\nThe tower is tall.\n")
+    assert done.stderr.startswith("warning: none.txt is empty.\nwarning: none.jsonl is empty.\n")
+    for names, message in ((["none.txt"], "none.txt is empty."), (["none.txt", "none.jsonl"], "all 2 files are empty")):
+        with pytest.raises(InputError, match=message):
+            run("compress", "q", *names, catch_exceptions=False)
+
+
 def test_standard_input_is_a_document(call, files):
     assert run("compress", "tower", "-", input="one tower\ntwo").stdout == "one tower\n"
     assert run("compress", "tower", "-", input='{"text": "a tower\\nx", "title": "T"}').stdout == "T\na tower\n"

@@ -103,6 +103,28 @@ def test_fields_and_number_format_can_be_named(checkpoint):
     assert document.metadata == {"lang": "en", "path": "rows.jsonl"}
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_field_that_no_record_has_is_told_once(checkpoint, capsys, suffix):
+    rows = [{"text": f"text {i}", "language": "en", "year": i, "lang_id": 3} for i in range(3)]
+    if suffix == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.Table.from_pylist(rows), "rows.parquet")
+    else:
+        Path("rows.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"text": "other", "source": "s"}])))
+    arguments = [f"rows.{suffix}", "--metadata-field", "lang", "--metadata-field", "year"]
+    assert run(checkpoint, *arguments) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("warning: no record has --metadata-field 'lang'; the names in them, closest first: 'lang")
+    assert "'language'" in err
+    assert err.count("\n") == 1
+    Path("nested.jsonl").write_text('{"text": "some text", "metadata": {"lang": "en"}}')
+    assert run(checkpoint, "nested.jsonl", metadata_field="lang") == 0
+    assert capsys.readouterr().err == ""  # it is kept with the others
+    Path("a.txt").write_text("no record")
+    assert run(checkpoint, "a.txt", metadata_field="lang") == 0
+    assert "closest first: none" in capsys.readouterr().err
+
+
 def test_options_of_the_backend_change_what_is_encoded(checkpoint, capsys):
     assert run(checkpoint, corpus(2), option="titles=ignore", batch_tokens=64) == 0
     assert run(checkpoint, corpus(2)) == 2
@@ -218,10 +240,14 @@ def test_ray_that_is_missing_is_said_before_a_model_is_loaded(monkeypatch, capsy
     assert "pip install 'ragcompress[distributed]'" in capsys.readouterr().err
 
 
-def test_a_corpus_without_records_is_an_error(checkpoint, capsys):
+def test_a_corpus_without_records_is_an_error(checkpoint, monkeypatch, capsys):
     open("empty.jsonl", "w").close()
     assert run(checkpoint, "empty.jsonl") == 2
-    assert "there is nothing to index in empty.jsonl" in capsys.readouterr().err
+    assert "there is nothing to index in empty.jsonl." in capsys.readouterr().err
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert run(checkpoint, "empty.jsonl", "-") == 2
+    assert "there is nothing to index in empty.jsonl, the standard input." in capsys.readouterr().err
     with open("bad.jsonl", "w") as file:
         file.write("{}\n")
     assert run(checkpoint, "bad.jsonl") == 2

@@ -136,6 +136,18 @@ def test_bad_files_are_refused_with_the_place(write, name, content, message):
         read_files([write(name, content)])
 
 
+def test_empty_files_are_told_where_others_are_not(write, stdin):
+    paths = [write("a.txt", ""), write("b.txt", "text"), write("c.jsonl", "\n")]
+    told = []
+    assert [document.text for document in read_files(paths, on_empty=told.append)] == ["text"]
+    assert told == [f"{paths[0]} is empty.", f"{paths[2]} is empty."]
+    with pytest.raises(InputError, match=r"a\.txt is empty"):  # of nobody who wants to hear of it
+        read_files(paths)
+    stdin(" ")
+    with pytest.raises(InputError, match=r"all 2 files are empty: .*a\.txt, standard input"):
+        read_files([paths[0], "-"], on_empty=pytest.fail)
+
+
 def test_paths_that_are_no_files(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_files([tmp_path / "none.txt"])

@@ -61,6 +61,7 @@ def read_rows(file: str, fields: Fields) -> Iterator[Record | Reject]:
         yield Reject(file, f"it cannot be read as Parquet: {_first_line(error)}")
         return
     with table:
+        fields.note(table.schema_arrow.names)
         wanted = [name for name in table.schema_arrow.names if name in fields.names]
         number = 0
         for group in range(table.num_row_groups):
