@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -58,6 +59,8 @@ def test_options_are_checked_without_loading_anything():
         check_peer("llama-index-optimizer", {"percentil": 0.3})
     with pytest.raises(OptionError, match="k must be a whole number and at least 1, got 0"):
         check_peer("langchain-embeddings-filter", {"k": 0})
+    with pytest.raises(OptionError, match="titles must be true or false, got 'no'"):
+        check_peer("langchain-embeddings-filter", {"titles": "no"})
     with pytest.raises(OptionError, match="strategy 'lexicol'"):
         check_peer("trimwise", {"strategy": "lexicol"})
     with pytest.raises(OptionError, match="device must be a string or None, got int"):
@@ -123,6 +126,23 @@ def test_the_search_is_timed_apart_from_the_call():
     assert set(timings) == {"compress_ms", "fit_ms"}
     assert peer.calls > 2
     assert compress(FirstWords(), None).timings["fit_ms"] == 0.0
+
+
+def test_a_knob_that_depends_on_vectors_is_listed_where_they_are_remembered():
+    class Remembering(FirstWords):
+        remembers = False
+
+        @contextmanager
+        def remembering(self):
+            self.remembers = True
+            yield
+            self.remembers = False
+
+        def knob(self, *arguments):
+            assert self.remembers
+            return super().knob(*arguments)
+
+    assert compress(Remembering(), 4).text == "Numbers\none\n\nsix"
 
 
 def test_bisection_never_gives_what_did_not_fit():

@@ -16,7 +16,7 @@ from ragcompress.evaluation.peers.langchain_filter import LangChainFilter, LangC
 from ragcompress.evaluation.peers.llama_index_optimizer import LlamaIndexOptimizer, LlamaIndexOptimizerConfig
 from ragcompress.evaluation.peers.trimming import Trimwise, TrimwiseConfig
 from ragcompress.tokens import WordCounter
-from ragcompress.types import Layout
+from ragcompress.types import Layout, Source
 
 QUESTION = "Which river flows through the capital of Norway?"
 DOCUMENTS = (
@@ -126,13 +126,13 @@ def test_a_peer_gives_equal_results_for_equal_questions_and_nothing_for_no_docum
     assert compress(peer, 25, documents=[Document(" ")]).segments == ()
 
 
-def llama_index_itself(**options):
+def llama_index_itself(documents=DOCUMENTS, **options):
     from llama_index.core.postprocessor import SentenceEmbeddingOptimizer
     from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
     peer = LlamaIndexOptimizer(Words())
     optimizer = SentenceEmbeddingOptimizer(embed_model=peer._embedding, **options)
-    nodes = [NodeWithScore(node=TextNode(text=document.text)) for document in DOCUMENTS if document.text.strip()]
+    nodes = [NodeWithScore(node=TextNode(text=document.text)) for document in documents if document.text.strip()]
     optimizer.postprocess_nodes(nodes, query_bundle=QueryBundle(QUESTION))
     return [node.node.get_content() for node in nodes]
 
@@ -153,12 +153,45 @@ def test_without_a_limit_llama_index_is_as_it_is():
     assert len(context.segments) > len(set(context.segments))
 
 
-def test_under_a_limit_llama_index_leaves_out_what_it_would_keep_whole():
+def test_under_a_limit_llama_index_has_one_threshold_for_all_documents():
     available("llama-index-optimizer")
     peer = LlamaIndexOptimizer(Words(), LlamaIndexOptimizerConfig(context=0))
     assert by_document(compress(peer, 12)) == {0: "Oslo is the capital of Norway."}
-    whole = llama_index_itself(percentile_cutoff=1 / 5 + 1e-9, context_before=0, context_after=0)
-    assert [sorted(text) for text in whole[1:]] == [sorted(document.text) for document in DOCUMENTS[2:]]
+    assert by_document(compress(peer, 20)) == {
+        0: "Oslo is the capital of Norway. The river Akerselva flows through Oslo.",
+        3: "A river flows.",
+    }
+    for threshold in peer.knob(QUESTION, DOCUMENTS, 20, WordCounter()):
+        segments = peer.attempt(QUESTION, DOCUMENTS, threshold, WordCounter())
+        kept = by_document(SimpleNamespace(segments=segments))
+        for index in (0, 2, 3):
+            options = {"threshold_cutoff": threshold, "context_before": 0, "context_after": 0}
+            if index in kept:
+                assert llama_index_itself([DOCUMENTS[index]], **options) == [kept[index]]
+            else:
+                with pytest.raises(ValueError, match="zero sentences"):
+                    llama_index_itself([DOCUMENTS[index]], **options)
+
+
+def test_each_threshold_keeps_a_sentence_more_than_the_one_before():
+    available("llama-index-optimizer")
+    peer = LlamaIndexOptimizer(Words(), LlamaIndexOptimizerConfig(context=0))
+    settings = peer.knob(QUESTION, DOCUMENTS, 40, WordCounter())
+    counts = [len(peer.attempt(QUESTION, DOCUMENTS, setting, WordCounter())) for setting in settings]
+    assert counts == sorted(set(counts))
+    assert counts[-1] == 9
+
+
+def test_an_error_of_llama_index_that_is_no_empty_document_is_raised(monkeypatch):
+    available("llama-index-optimizer")
+    from llama_index.core.postprocessor import SentenceEmbeddingOptimizer
+
+    def refuse(*_, **__):
+        raise ValueError("no vectors")
+
+    monkeypatch.setattr(SentenceEmbeddingOptimizer, "postprocess_nodes", refuse)
+    with pytest.raises(ValueError, match="no vectors"):
+        compress(LlamaIndexOptimizer(Words()), 25)
 
 
 @pytest.mark.parametrize("name", ["llama-index-optimizer", "langchain-embeddings-filter"])
@@ -184,11 +217,21 @@ def test_the_search_encodes_each_text_once_and_the_timed_call_once_more():
 def test_langchain_keeps_the_nearest_sentences_in_the_order_of_the_documents():
     available("langchain-embeddings-filter")
     context = compress(LangChainFilter(Words(), LangChainFilterConfig(k=2)), None)
-    assert [each.text for each in context.segments] == [
-        "Oslo is the capital of Norway.",
-        "The river Akerselva flows through Oslo.",
+    assert [(each.text, each.sources) for each in context.segments] == [
+        ("Oslo is the capital of Norway.", (Source(0, 0, 30),)),
+        ("The river Akerselva flows through Oslo.", (Source(0, 53, 92),)),
     ]
     assert all(0 < each.score < 1 for each in context.segments)
+
+
+def test_langchain_scores_sentences_behind_their_titles_unless_told_otherwise():
+    available("langchain-embeddings-filter")
+    titled, bare = Words(), Words()
+    compress(LangChainFilter(titled), None)
+    assert {"Bergen\nIt often rains there.", "A river flows."} < set(titled.texts)
+    assert "It often rains there." not in titled.texts
+    compress(LangChainFilter(bare, LangChainFilterConfig(titles=False)), None)
+    assert "It often rains there." in bare.texts
 
 
 def test_the_extractor_asks_the_reader_about_each_document_and_tells_quotes_from_inventions():

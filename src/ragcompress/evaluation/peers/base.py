@@ -196,7 +196,7 @@ class FittedPeer(Peer):
         fit_ms = 0.0
         if max_tokens is not None:
             begin = time.perf_counter()
-            settings = self.knob(question, documents, max_tokens, counter) if max_tokens else ()
+            settings: Sequence[float] = ()
 
             def fits(setting: float) -> bool:
                 nonlocal fitting
@@ -207,6 +207,7 @@ class FittedPeer(Peer):
                 return True
 
             with self.remembering():
+                settings = self.knob(question, documents, max_tokens, counter) if max_tokens else ()
                 found = largest(len(settings), lambda index: fits(settings[index]))
             fit_ms = (time.perf_counter() - begin) * 1000
             if not settings:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from ragcompress.errors import OptionError
 from ragcompress.evaluation.peers.base import Completes, FittedPeer, sentences_of
 from ragcompress.evaluation.peers.encoding import EncoderConfig, Encodes, Vectors
 from ragcompress.options import check_range
@@ -27,20 +28,24 @@ class LangChainFilterConfig(EncoderConfig):
     Attributes:
         k: how many sentences are kept where there is no limit of tokens; 20 is the class's own default.
         splitter: name of a sentence splitter.
+        titles: whether a sentence is scored behind the title of its document, as ours are.
     """
 
     k: int = 20
     splitter: str = "punkt"
+    titles: bool = True
 
     def __post_init__(self) -> None:
         """Check names and ranges."""
         EncoderConfig.__post_init__(self)
         check_range("k", self.k, at_least=1, whole=True)
         get_splitter(self.splitter)
+        if not isinstance(self.titles, bool):
+            raise OptionError(f"titles must be true or false, got {self.titles!r}.")
 
 
 class LangChainFilter(FittedPeer):
-    """The sentences nearest to the question, each handed over as a document of its own.
+    """The sentences nearest to the question, each handed over as a document of its own, its title in front of it.
 
     The class returns the best first. Here they stand in the order of the documents, as everybody's do: what is
     compared is the choice.
@@ -102,7 +107,7 @@ class LangChainFilter(FittedPeer):
             embeddings=self._embeddings, k=self.config.k if setting is None else int(setting)
         ).compress_documents(
             [
-                LangChainDocument(page_content=sentence.text, metadata={"sentence": number})
+                LangChainDocument(page_content=self._scored_text(sentence, documents), metadata={"sentence": number})
                 for number, sentence in enumerate(sentences)
             ],
             question,
@@ -112,6 +117,10 @@ class LangChainFilter(FittedPeer):
             for each in chosen
         }
         return [_scored(sentences[number], score) for number, score in sorted(found.items())]
+
+    def _scored_text(self, sentence: TextSegment, documents: Sequence[Document]) -> str:
+        title = documents[sentence.sources[0].document].title if self.config.titles else None
+        return f"{title}\n{sentence.text}" if title else sentence.text
 
 
 def _scored(sentence: TextSegment, score: float) -> TextSegment:

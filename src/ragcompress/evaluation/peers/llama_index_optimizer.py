@@ -38,17 +38,22 @@ class LlamaIndexOptimizerConfig(EncoderConfig):
 
 
 class LlamaIndexOptimizer(FittedPeer):
-    """The share of sentences nearest to the question, document by document, in the class's own order.
+    """The sentences nearest to the question, document by document, in the class's own order.
 
-    Without a limit this is the class as it is. Under a limit, a document of which less than one sentence is to be
-    kept is left out: the class would keep such a document whole, and so could not keep as little as it is asked to.
+    Without a limit this is the class as it is, with ``percentile_cutoff``. A limit is met with its other knob,
+    ``threshold_cutoff``: one similarity for all documents, above which sentences are kept. A share of each document
+    moves in steps of whole documents, and keeps a document of which it should keep nothing whole. A document without
+    a sentence above the threshold, for which the class raises, is left out.
+
+    The class scores the sentences of a node's text, so that they are scored without the title of their document:
+    there is no place where each of them could be given one. Other peers, and ours, rank title and sentence.
 
     Attributes:
         config: its options.
     """
 
     name: ClassVar[str] = "llama-index-optimizer"
-    about: ClassVar[str] = "LlamaIndex SentenceEmbeddingOptimizer: a share of each document's sentences, by embedding"
+    about: ClassVar[str] = "LlamaIndex SentenceEmbeddingOptimizer: each document's nearest sentences, by embedding"
     packages: ClassVar[dict[str, str]] = {"llama_index.core": "llama-index-core"}
     config_class: ClassVar[type[Any]] = LlamaIndexOptimizerConfig
 
@@ -78,10 +83,25 @@ class LlamaIndexOptimizer(FittedPeer):
     def knob(
         self, question: str, documents: tuple[Document, ...], max_tokens: int, counter: TokenCounter
     ) -> Sequence[float]:
-        """Every share at which one document more sentence is kept; see ``FittedPeer.knob``."""
-        counts = {len(self._split(document.text)) for document in documents if document.text.strip()}
-        # Just above the fraction: 3 * (1 / 3) must not round down to no sentence.
-        return sorted({part / count + 1e-9 for count in counts for part in range(1, count + 1)})
+        """Every similarity that occurs, and one below all, from the highest on; see ``FittedPeer.knob``.
+
+        The class keeps what is above the threshold: each setting keeps a sentence more than the one before, or
+        several that are equally near. The highest keeps nothing, and is left out.
+        """
+        from llama_index.core.indices.query.embedding_utils import get_top_k_embeddings
+
+        # By the functions that the class calls, so that no rounding can part its numbers from these.
+        query = self._embedding.get_agg_embedding_from_queries([question])
+        found = {
+            float(similarity)
+            for document in documents
+            if document.text.strip()
+            for similarity in get_top_k_embeddings(
+                query, self._vectors.of(self._split(document.text)), similarity_fn=self._embedding.similarity
+            )[0]
+        }
+        descending = sorted(found, reverse=True)
+        return [*descending[1:], descending[-1] - 1] if descending else []
 
     def attempt(
         self, question: str, documents: tuple[Document, ...], setting: float | None, counter: TokenCounter
@@ -90,26 +110,29 @@ class LlamaIndexOptimizer(FittedPeer):
         from llama_index.core.postprocessor import SentenceEmbeddingOptimizer
         from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
-        share = self.config.percentile if setting is None else setting
         optimizer = SentenceEmbeddingOptimizer(
             embed_model=self._embedding,
-            percentile_cutoff=share,
+            percentile_cutoff=self.config.percentile if setting is None else None,
+            threshold_cutoff=setting,
             tokenizer_fn=self._split,
             context_before=self.config.context,
             context_after=self.config.context,
         )
-        chosen = [
-            index
-            for index, document in enumerate(documents)
-            if document.text.strip() and (setting is None or int(len(self._split(document.text)) * share))
-        ]
-        nodes = [NodeWithScore(node=TextNode(text=documents[index].text)) for index in chosen]
-        optimizer.postprocess_nodes(nodes, query_bundle=QueryBundle(question))
-        return [
-            segment
-            for index, node in zip(chosen, nodes, strict=True)
-            for segment in self._segments(documents[index].text, index, node.node.get_content())
-        ]
+        query = QueryBundle(question)  # takes up the question's vector, which is made once
+        segments = []
+        for index, document in enumerate(documents):
+            if not document.text.strip():
+                continue
+            # One at a time: a document without a sentence above the threshold makes the class raise for all.
+            node = NodeWithScore(node=TextNode(text=document.text))
+            try:
+                optimizer.postprocess_nodes([node], query_bundle=query)
+            except ValueError as error:
+                if setting is None or "zero sentences" not in str(error):
+                    raise
+                continue
+            segments += self._segments(document.text, index, node.node.get_content())
+        return segments
 
     def _segments(self, text: str, document: int, joined: str) -> list[TextSegment]:
         sentences = self._split(text)
