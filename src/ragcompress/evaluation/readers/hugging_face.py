@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ragcompress.errors import InputError, OptionError
+from ragcompress.evaluation.operations import count_parameters
 from ragcompress.evaluation.prompts import HEADS
 from ragcompress.evaluation.readers.base import PromptReader, Reading
 from ragcompress.evaluation.readers.failures import Patience, each
@@ -79,7 +80,7 @@ class HuggingFaceReader(PromptReader):
         short = str(getattr(tokenizer, "name_or_path", "") or type(model).__name__)
         self.name = name or short.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
         self.token_counter = TokenizerCounter(self.engine, self.name)
-        self.n_parameters = int(model.num_parameters())
+        self.n_parameters = count_parameters(model)
         self.max_new_tokens = max_new_tokens
         end_ids = _ids(model.generation_config.eos_token_id) | _ids(tokenizer.eos_token_id)
         pad_id = next(iter([*sorted(_ids(tokenizer.pad_token_id)), *sorted(end_ids)]), 0)

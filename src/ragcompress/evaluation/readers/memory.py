@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ragcompress.errors import OptionError
+from ragcompress.evaluation.operations import count_parameters
 from ragcompress.evaluation.readers.base import ContextReader, Reading
 from ragcompress.options import check_range
 from ragcompress.reader import Reader
@@ -96,5 +97,5 @@ class MemoryReader(ContextReader):
 def _n_parameters(reader: Reader) -> int | None:
     """Of the decoder, where the reader is one of ours; a reader of someone else need not have one."""
     decoder = getattr(getattr(reader, "model", None), "decoder", None)
-    count = getattr(getattr(decoder, "model", None), "num_parameters", None)
-    return int(count()) if callable(count) else None
+    model = getattr(decoder, "model", None)
+    return None if model is None else count_parameters(model) or None
