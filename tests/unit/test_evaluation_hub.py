@@ -8,7 +8,7 @@ import pytest
 
 from ragcompress.errors import InputError, MissingExtraError, OptionError
 from ragcompress.evaluation import hub
-from ragcompress.evaluation.hub import NAMED, load_named, record_of
+from ragcompress.evaluation.hub import NAMED, load_named, parse_name, record_of
 from ragcompress.evaluation.question_files import question_of
 
 HOTPOT = {
@@ -137,7 +137,10 @@ def test_columns_may_come_as_rows():
 @pytest.mark.parametrize("name", ["nq", "popqa"])
 def test_questions_without_passages_are_refused_before_the_hub_is_asked(monkeypatch, name):
     asked = serve(monkeypatch, [NQ])
-    with pytest.raises(InputError, match=r"holds questions without passages\. Write the questions with the passages"):
+    with pytest.raises(
+        InputError,
+        match=r"holds questions without passages\. Write the questions with the passages.*NAME=REPOSITORY\[:CONFIG\]",
+    ):
         load_named(name)
     assert not asked
 
@@ -150,6 +153,46 @@ def test_passages_may_come_from_another_repository(monkeypatch):
     assert (first["id"], second["id"]) == ("nq-dev-1", "nq-4222362")
     assert (first["answers"], second["answers"]) == (["Ashford"], ["Ada Ashford", "Ada"])
     assert first["docs"] == [{"title": "Ashford", "text": "An old bridge."}]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("nq", ("nq", None, None)),
+        ("nq=my/nq", ("nq", "my/nq", None)),
+        ("nq=my/nq:top20", ("nq", "my/nq", "top20")),
+        ("nq=data", ("nq", "data", None)),
+        ("nq=./with:colon/rows", ("nq", "./with:colon/rows", None)),
+        ("nq=C:\\data\\nq", ("nq", "C:\\data\\nq", None)),
+        ("nq=C:/data/nq:top20", ("nq", "C:/data/nq", "top20")),
+        ("nq=my/nq=2", ("nq", "my/nq=2", None)),
+    ],
+)
+def test_a_name_may_say_where_the_rows_are(text, parts):
+    assert parse_name(text) == parts
+
+
+@pytest.mark.parametrize("text", ["nq=", "nq= ", "=my/nq", "nq=my/nq:", "nq=:top20"])
+def test_a_name_with_a_part_left_out_is_refused(text):
+    with pytest.raises(OptionError, match=r"expected NAME=REPOSITORY\[:CONFIG\], got 'n?q?="):
+        load_named(text)
+
+
+def test_questions_are_read_with_passages_from_the_repository_that_the_name_says(monkeypatch):
+    asked = serve(monkeypatch, [{**NQ, "ctxs": [{"title": "Ashford", "text": "An old bridge."}]}])
+    data = load_named("nq=someone/nq-retrieved:top20", limit=3)
+    assert asked == [("someone/nq-retrieved", "top20", "validation", None, True)]
+    assert (data.records[0]["id"], data.repository) == ("nq-validation-1", "someone/nq-retrieved")
+    load_named("hotpotqa=someone/copy")
+    assert asked[1][:2] == ("someone/copy", None)
+
+
+def test_a_repository_is_named_once_and_for_a_known_data_set():
+    for more in ({"repository": "someone/other"}, {"config": "top20"}):
+        with pytest.raises(OptionError, match=r"'nq=someone/nq' names a repository, and repository= or config= came"):
+            load_named("nq=someone/nq", **more)
+    with pytest.raises(OptionError, match=r"unknown data set 'qn'; known, closest first: 'nq'"):
+        load_named("qn=someone/nq")
 
 
 def test_rows_without_passages_are_refused(monkeypatch):
@@ -235,7 +278,7 @@ def test_an_unreachable_hub_says_what_to_do(monkeypatch):
     with pytest.raises(
         InputError,
         match=r"musique could not be read from dgslibisey/MuSiQue \(validation\): ConnectionError: Couldn't reach the "
-        r"Hub\. Without a network, pass a file of JSON Lines",
+        r"Hub\. Without a network, pass a file of JSON Lines, or a folder that holds a copy: musique=FOLDER\.",
     ):
         load_named("musique")
 
@@ -275,5 +318,6 @@ def test_unknown_names_are_refused_with_the_closest_first():
 def test_a_folder_is_read_by_the_library_itself(tmp_path):
     pytest.importorskip("datasets", reason="needs ragcompress[evaluation]")
     (tmp_path / "validation.jsonl").write_text(json.dumps(MUSIQUE) + "\n", encoding="utf-8")
-    (record,) = load_named("musique", repository=str(tmp_path), limit=1).records
-    assert question_of(record).passages[1].document.text == "Ada Ashford founded it."
+    for given in (load_named("musique", repository=str(tmp_path), limit=1), load_named(f"musique={tmp_path}", limit=1)):
+        (record,) = given.records
+        assert question_of(record).passages[1].document.text == "Ada Ashford founded it."

@@ -1,7 +1,9 @@
 """Data sets by name, through the ``datasets`` library, as records in the format of our files.
 
-Each data set is an entry of ``NAMED``: where it is, and how a row becomes a record. None of the entries could be
-compared with the hub while they were written (see ``hub_rows``). A row of another shape is refused, never guessed.
+Each data set is an entry of ``NAMED``: where it is, and how a row becomes a record. ``NAME=REPOSITORY[:CONFIG]`` reads
+rows of another repository, or of a folder: for questions that were published without passages, say. None of the
+entries could be compared with the hub while they were written (see ``hub_rows``). A row of another shape is refused,
+never guessed.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from ragcompress.options import check_range
 _MOST_SHOWN = 10
 _BRING_PASSAGES = (
     'Write the questions with the passages that you retrieved as JSON Lines, {"id", "question", "answers": [...], '
-    '"docs": [{"title", "text"}, ...]} a line, and pass the file; or name a data set that holds passages '
-    "(repository=, rows with 'ctxs')."
+    '"docs": [{"title", "text"}, ...]} a line, and pass the file; or name a data set, or a folder, whose rows hold '
+    "passages under 'ctxs': NAME=REPOSITORY[:CONFIG], nq=someone/nq-with-passages, say."
 )
 
 
@@ -80,12 +82,13 @@ def load_named(
     """Read a data set by name.
 
     Args:
-        name: as in ``NAMED``.
+        name: as in ``NAMED``; or with a repository, see ``parse_name``.
         split: None: the one with answers that nobody trains on.
         limit: only the first so many questions; None: all.
         skip_bad: whether rows that cannot be used are left out; else the first of them are named.
         repository: another hub id, or a folder, with rows of the same shape, or with ``question``, ``answers`` and
-            passages under ``ctxs``, ``positive_passages`` and ``negative_passages``, or ``docs``.
+            passages under ``ctxs``, ``positive_passages`` and ``negative_passages``, or ``docs``. None: what the name
+            says.
         config: of that repository.
         revision: branch, tag or commit.
 
@@ -93,10 +96,17 @@ def load_named(
         The records.
 
     Raises:
-        OptionError: there is no data set of this name; lists those there are, closest first.
+        OptionError: there is no data set of this name (lists those there are, closest first), or the repository is
+            named twice.
         InputError: the data set has no passages, cannot be reached, or has rows that cannot be used.
         MissingExtraError: the ``datasets`` library is not installed.
     """
+    given = name
+    if isinstance(name, str) and "=" in name:
+        name, own_repository, own_config = parse_name(name)
+        if repository is not None or config is not None:
+            raise OptionError(f"{given!r} names a repository, and repository= or config= came beside it.")
+        repository, config = own_repository, own_config
     if not isinstance(name, str) or name not in NAMED:
         raise OptionError(unknown_name_message("data set", name, list(NAMED)), hint="A file of JSON Lines works, too.")
     check_range("limit", limit, at_least=1, whole=True)
@@ -104,10 +114,10 @@ def load_named(
     if repository is None and not named.has_passages:
         raise InputError(f"{name} ({named.repository}) holds questions without passages.", hint=_BRING_PASSAGES)
     where, part = repository or named.repository, split or named.split
-    own_config = config if repository is not None else config or named.config
+    part_of = config if repository is not None else config or named.config
     records, wrong = [], []
     try:
-        rows = open_rows(where, own_config, part, revision, streaming=limit is not None)
+        rows = open_rows(where, part_of, part, revision, streaming=limit is not None)
         for number, row in enumerate(rows, start=1):
             try:
                 record = record_of(named, row)
@@ -123,7 +133,7 @@ def load_named(
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
             f"{name} could not be read from {where} ({part}): {type(error).__name__}: {reason}.",
-            hint="Without a network, pass a file of JSON Lines, or a folder that holds a copy (repository=).",
+            hint=f"Without a network, pass a file of JSON Lines, or a folder that holds a copy: {name}=FOLDER.",
         ) from error
     if wrong and not skip_bad:
         more = f"\n… and {len(wrong) - _MOST_SHOWN:,} more" if len(wrong) > _MOST_SHOWN else ""
@@ -131,6 +141,33 @@ def load_named(
     if not records:
         raise InputError(f"{where} ({part}) holds no question that can be used.", hint=wrong[0] if wrong else None)
     return NamedData(tuple(records), tuple(wrong), where, part)
+
+
+def parse_name(text: str) -> tuple[str, str | None, str | None]:
+    """Take a name apart that may say where the rows are.
+
+    >>> parse_name("nq"), parse_name("nq=my/nq-with-passages:top20"), parse_name("nq=copies/nq")
+    (('nq', None, None), ('nq', 'my/nq-with-passages', 'top20'), ('nq', 'copies/nq', None))
+
+    Args:
+        text: ``NAME`` or ``NAME=REPOSITORY[:CONFIG]``; the repository is a hub id or a folder.
+
+    Returns:
+        Name, repository and config; None: not said. Whether there is such a data set is not asked.
+
+    Raises:
+        OptionError: nothing stands where a repository or a config is expected.
+    """
+    name, equals, place = text.partition("=")
+    if not equals:
+        return text, None, None
+    repository, colon, config = place.rpartition(":")
+    # The colon of C:\data, or of a folder above the last one, parts nothing.
+    if not colon or "/" in config or "\\" in config:
+        repository, colon, config = place, "", ""
+    if not name.strip() or not repository.strip() or (colon and not config.strip()):
+        raise OptionError(f"expected NAME=REPOSITORY[:CONFIG], got {text!r}.", hint="nq=someone/nq-with-passages, say.")
+    return name, repository, config or None
 
 
 def open_rows(
