@@ -41,6 +41,16 @@ def test_right_wrong_and_not_understood():
     ]
 
 
+def test_a_judge_may_say_the_cue_again():
+    assert judge(Scripted(Rome="Verdict: yes", Oslo="**Verdict**: no"), QUESTIONS[:2], ["Rome", "Oslo"]) == [1.0, 0.0]
+
+
+def test_lone_surrogates_are_judged():
+    reader = HuggingFaceReader(tiny_llama(), byte_tokenizer(), name="tiny")
+    question = Question("q", "Where \ud800?", ("Rome\udc00",), ())
+    assert judge_each(reader, [question], ["\ud800"]) == judge_each(reader, [question], ["\udfff"])
+
+
 def test_an_empty_answer_is_wrong_without_being_asked_about():
     reader = Scripted()
     assert judge(reader, QUESTIONS[:3], ["", "Rome", " \n"]) == [0.0, 1.0, 0.0]

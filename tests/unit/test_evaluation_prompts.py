@@ -93,6 +93,8 @@ def test_an_answer_is_one_line_of_what_was_written(written):
     [
         (" yes", True), (" No.", False), ("**Yes**, both say it", True), ("\nno\nyes", False), ('"yes"', True),
         ("The answer is no", False), ("", None), ("yesterday", None), ("not sure", None), ("Perhaps yes", None),
+        ("Verdict: yes", True), ("**Verdict:** No.", False), ('"verdict"\n\nYes', True), ("Verdict: the answer is no", False),
+        ("Verdict:", None), ("Verdict: unclear, yes", None), ("Verdicts: yes", None),
     ],
 )  # fmt: skip
 def test_a_verdict_is_yes_or_no_or_not_understood(written, right):
@@ -113,6 +115,15 @@ def test_nothing_that_is_judged_leaves_its_quotation_marks(question, right, give
     for line in lines[:3]:
         json.loads(line.split(": ", 1)[1])
     assert lines[3] == "Verdict:"
+
+
+def test_lone_surrogates_are_replaced_in_every_prompt():
+    found = context("Who \ud800?", "The river \udfff.")
+    for prompt in (short_answer_prompt(found), judge_prompt("Who \ud800?", ["A\udc00"], "\udbff")):
+        prompt.encode()
+        assert prompt.count("\N{REPLACEMENT CHARACTER}") >= 2
+    assert read_verdict("\ud800 yes") is True
+    assert extract_answer("\ud800") == "\ud800"
 
 
 def test_a_judge_is_shown_the_beginning_of_a_long_answer_and_a_dozen_right_ones():

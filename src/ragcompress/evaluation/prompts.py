@@ -1,7 +1,8 @@
 """The prompts of an evaluation, and what is read out of the answers.
 
-The one for answers is RECOMP's (Xu, Shi, Choi; arXiv 2310.04408, section 4): five examples without passages, the
-context, the question and a cue. White space is part of a prompt.
+The one for answers is written after RECOMP's format (Xu, Shi, Choi; arXiv 2310.04408, section 4), with examples of our
+own: five of them without passages, the context with its documents in the order given, the question and a cue. White
+space is part of a prompt. No prompt holds a lone surrogate, which nothing could encode.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ragcompress.errors import InputError
+from ragcompress.tokens import encodable
 from ragcompress.types import CompressedContext, MemorySegment, neutralise
 
 # Of kinds of answers that the data ask for: a person, a year, yes or no, a place, a thing.
@@ -64,17 +66,19 @@ JUDGE_HEAD = (
 HEADS = (ANSWER_HEAD, JUDGE_HEAD)
 
 _VERDICT = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
+# The cue that the prompt ends with: instructed models say it again.
+_CUE = re.compile(r"\W*Verdict\b\W*", re.IGNORECASE)
 
 
 def short_answer_prompt(context: CompressedContext, *, ascending: bool = False) -> str:
-    """Write the few-shot prompt: examples, context, question and the cue ``Answer:``.
+    """Write the few-shot prompt: examples, context, question and the cue ``Answer:``; after RECOMP's format.
 
     A context that holds nothing gives the prompt without a context.
 
     Args:
         context: of text; its question is written in one line.
-        ascending: whether what came from later documents goes first, so that the best one, which was retrieved
-            first, touches the question: as published for whole documents. The order of one document's segments stays.
+        ascending: whether what came from later documents goes first; for documents that were retrieved best first,
+            of which the best one then touches the question. The order of one document's segments stays.
 
     Returns:
         The prompt.
@@ -92,7 +96,7 @@ def short_answer_prompt(context: CompressedContext, *, ascending: bool = False) 
         context = replace(context, segments=tuple(last_first))
     text = context.text.strip()
     before = f"{text}\n\n" if text else ""
-    return f"{ANSWER_HEAD}{before}Question: {neutralise(_one_line(context.query))}\nAnswer:"
+    return encodable(f"{ANSWER_HEAD}{before}Question: {neutralise(_one_line(context.query))}\nAnswer:")
 
 
 def extract_answer(text: str) -> str:
@@ -125,14 +129,14 @@ def judge_prompt(question: str, right_answers: Sequence[str], given: str) -> str
     Returns:
         The prompt; ``read_verdict`` reads what follows it.
     """
-    return neutralise(JUDGE_HEAD + _judged(question, right_answers, given))
+    return encodable(neutralise(JUDGE_HEAD + _judged(question, right_answers, given)))
 
 
 def read_verdict(text: str) -> bool | None:
-    """Read what a judge wrote.
+    """Read what a judge wrote, whether or not it says ``Verdict:`` again.
 
-    >>> read_verdict(" **Yes**, it is."), read_verdict("The answer is no."), read_verdict("Perhaps")
-    (True, False, None)
+    >>> read_verdict(" **Yes**, it is."), read_verdict("Verdict: no"), read_verdict("The answer is no.")
+    (True, False, False)
 
     Args:
         text: as it was written.
@@ -140,5 +144,6 @@ def read_verdict(text: str) -> bool | None:
     Returns:
         Whether the answer is right; None: the text says neither.
     """
-    found = _VERDICT.match(extract_answer(text))
+    cue = _CUE.match(text)
+    found = _VERDICT.match(extract_answer(text if cue is None else text[cue.end() :]))
     return None if found is None else found[1].lower() == "yes"
