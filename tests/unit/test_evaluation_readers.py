@@ -138,6 +138,14 @@ def test_reading_stops_if_no_prompt_fits(learnt):
     assert all(isinstance(outcome, InputError) for outcome in read_each(learnt, [long] * 6, patience=patience))
 
 
+def test_lone_surrogates_are_read_as_replacement_characters(learnt):
+    strange, replaced = (f"Who {character}?" for character in ("\ud800", "\N{REPLACEMENT CHARACTER}"))
+    first, second = learnt.complete([strange, replaced], max_new_tokens=3)
+    assert (first.text, first.n_prompt_tokens) == (second.text, second.n_prompt_tokens)
+    (reading,) = learnt.read([context(strange, "the \udfff river")])
+    reading.text.encode()
+
+
 def test_scores_that_are_no_numbers_are_an_error():
     model = tiny_llama()
     model.lm_head.weight.data[5] = float("nan")
@@ -160,6 +168,8 @@ def test_settings_say_what_answers_depend_on():
     assert settings == reader_of(tiny_llama()).settings()
     assert settings["fingerprint"] != reader_of(tiny_llama(seed=1)).settings()["fingerprint"]
     assert reader_of(tiny_llama(), max_new_tokens=3).settings()["max_new_tokens"] == 3
+    assert reader_of(tiny_llama(), batch_tokens=300).settings()["batch_tokens"] == 300
+    assert settings["batch_tokens"] == 4096
 
 
 def test_what_cannot_write_and_options_out_of_range_are_refused():

@@ -183,6 +183,27 @@ def test_one_refused_question_does_not_take_the_others_with_it():
     assert [isinstance(outcome, InputError) for outcome in outcomes] == [False, False, True, False, False, False]
 
 
+def test_one_question_without_an_answer_in_time_does_not_take_the_others_with_it(monkeypatch):
+    import httpx2
+
+    post = httpx2.Client.post
+
+    def slow(client, url, *, json):
+        if "it, 2?" in json["messages"][0]["content"]:
+            raise httpx2.ReadTimeout("timed out")
+        return post(client, url, json=json)
+
+    monkeypatch.setattr(httpx2.Client, "post", slow)
+    with server(lambda *_: reply("Rome")) as (url, _):
+        reader = reader_at(url)
+        read = read_each(reader, QUESTIONS)
+        completed = reader.complete_each([short_answer_prompt(question) for question in QUESTIONS], max_new_tokens=4)
+    for outcomes in (read, completed):
+        assert [getattr(outcome, "text", None) for outcome in outcomes] == ["Rome"] * 2 + [None] + ["Rome"] * 3
+        assert isinstance(outcomes[2], OptionError)
+        assert "gave no answer within 120 seconds" in str(outcomes[2])
+
+
 def test_an_endpoint_that_cannot_be_reached_is_told_after_five_questions():
     with server(lambda *_: reply("Rome")) as (url, _):
         pass  # nobody listens there any more
@@ -213,6 +234,16 @@ def test_lone_surrogates_can_be_sent():
     assert "Who \N{REPLACEMENT CHARACTER}?" in reading.text
 
 
+def test_lone_surrogates_that_come_back_can_be_written_on():
+    # An emoji cut in two by the length limit.
+    with server(lambda *_: reply("Rome \ud83d")) as (url, _):
+        (reading,) = reader_at(url).read(QUESTIONS[:1])
+    assert reading.text == "Rome \N{REPLACEMENT CHARACTER}"
+    with server(lambda *_: refusal(400, "no \ud83d")) as (url, _):
+        (outcome,) = read_each(reader_at(url), QUESTIONS[:1])
+    assert "no \N{REPLACEMENT CHARACTER}" in str(outcome)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -221,6 +252,7 @@ def test_lone_surrogates_can_be_sent():
         ({"base_url": "http://me:secret@host/v1"}, "neither a password nor a query"),
         ({"base_url": "http://host/v1?key=secret"}, "neither a password nor a query"),
         ({"base_url": "http://[::"}, "base_url is no address"),
+        ({"base_url": "http://host/\ud800"}, "base_url is no address"),
         ({"api": "responses"}, "unknown api 'responses'"),
         ({"api_key": "sk-\n-x"}, "characters that no key has"),
         ({"concurrency": 0}, "concurrency must be"),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from langchain_core.language_models.fake import FakeListLLM
@@ -84,6 +85,12 @@ def test_a_latent_reader_counts_in_its_own_vocabulary_without_what_stands_around
     assert MemoryReader(pisco.reader(), token_counter="words").token_counter(text) == 4
 
 
+def test_a_latent_reader_reads_lone_surrogates(pisco):
+    contexts = [pisco.compress("who \ud800?", ["the \ud800 river"]), context("who \ud800?", "the \udfff river")]
+    outcomes = read_each(MemoryReader(pisco.reader(), max_new_tokens=2), contexts)
+    assert [type(outcome) for outcome in outcomes] == [Reading, Reading]
+
+
 def test_vectors_of_another_model_are_an_error_in_their_place(pisco):
     strange = tiny("clara").compress("who?", [LONG])
     first, second = read_each(MemoryReader(pisco.reader(), max_new_tokens=2), [context("who?"), strange])
@@ -127,6 +134,20 @@ def test_a_model_of_llama_index_is_asked_prompt_by_prompt():
     readings = reader.read(QUESTIONS)
     assert [reading.text for reading in readings] == [short_answer_prompt(question) for question in QUESTIONS]
     assert reader.settings()["class"] == "llama_index.core.llms.mock.MockLLM"
+
+
+@pytest.mark.parametrize("framework", ["langchain", "llama-index"])
+def test_lone_surrogates_reach_no_framework_and_come_from_none(framework):
+    class Model:
+        metadata = None
+
+        def ask(self, prompt):
+            prompt.encode()
+            return SimpleNamespace(text=f"{prompt[-2]}\ud800")
+
+    setattr(Model, "invoke" if framework == "langchain" else "complete", Model.ask)
+    (reading,) = FrameworkReader(Model()).complete(["Who \ud800?"], max_new_tokens=2)
+    assert reading.text == "\N{REPLACEMENT CHARACTER}" * 2
 
 
 def test_one_failing_prompt_does_not_fail_its_batch():
@@ -260,6 +281,21 @@ def test_a_reader_that_gives_too_few_readings_is_told():
     (outcome,) = read_each(Short(), QUESTIONS[:1])
     assert isinstance(outcome, OptionError)
     assert "0 readings for 1 questions" in str(outcome)
+
+
+def test_an_option_error_of_one_question_stays_in_its_place():
+    class Limited(PromptReader):
+        def complete(self, prompts, *, max_new_tokens):
+            if any("when?" in prompt for prompt in prompts):
+                raise OptionError("no answer within 120 seconds.")
+            return [Reading("yes") for _ in prompts]
+
+    contexts = [context("who?"), context("when?"), context("where?")]
+    outcomes = read_each(Limited(), contexts)
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Reading", "OptionError", "Reading"]
+    prompts = ["who?", "when?", "where?"]
+    outcomes = Limited().complete_each(prompts, max_new_tokens=2)
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Reading", "OptionError", "Reading"]
 
 
 def test_a_prompt_reader_of_someone_else_needs_only_complete():

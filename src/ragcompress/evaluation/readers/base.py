@@ -83,7 +83,7 @@ class ContextReader(ABC):
 
 
 class PromptReader(ContextReader):
-    """A reader that is given a prompt: the published few-shot one, with the context written out.
+    """A reader that is given a prompt: a few examples, then the context written out; see ``short_answer_prompt``.
 
     Attributes:
         max_new_tokens: longest answer, in tokens.

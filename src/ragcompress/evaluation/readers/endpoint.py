@@ -10,6 +10,7 @@ from typing import Any
 
 from ragcompress.errors import InputError, MissingExtraError, OptionError, RagCompressError
 from ragcompress.options import check_range
+from ragcompress.tokens import encodable
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 URL_VARIABLE = "OPENAI_BASE_URL"
@@ -120,7 +121,7 @@ class Endpoint:
             One short line without the key, which some repeat.
         """
         text = text.replace(self.key, "***") if self.key else text
-        line = " ".join(text.split()).rstrip(".")
+        line = encodable(" ".join(text.split()).rstrip("."))
         return line if len(line) <= _MAX_TOLD_CHARS else f"{line[:_MAX_TOLD_CHARS]}…"
 
     def _post_once(self, client: Any, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], float]:  # noqa: ANN401
@@ -217,7 +218,7 @@ def _check_url(url: str) -> None:
 
     try:
         parts = httpx2.URL(url)
-    except (httpx2.InvalidURL, TypeError) as error:
+    except (httpx2.InvalidURL, TypeError, UnicodeEncodeError) as error:
         raise OptionError(f"base_url is no address: {error}.") from error
     if parts.userinfo or parts.query or parts.fragment:
         raise OptionError(

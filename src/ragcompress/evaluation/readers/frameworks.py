@@ -10,7 +10,7 @@ from ragcompress.errors import InputError, OptionError
 from ragcompress.evaluation.readers.base import PromptReader, Reading
 from ragcompress.evaluation.readers.failures import Patience, each, raised
 from ragcompress.options import check_range
-from ragcompress.tokens import get_token_counter
+from ragcompress.tokens import encodable, get_token_counter
 
 _NAMES = ("model_name", "model", "model_id", "repo_id", "deployment_name")
 _SETTINGS = ("temperature", "max_tokens", "max_new_tokens", "num_predict", "top_p", "seed")
@@ -93,7 +93,7 @@ class FrameworkReader(PromptReader):
         size = self.concurrency if batched else 1
         outcomes: list[Reading | Exception] = []
         for start in range(0, len(prompts), size):
-            outcomes += self._portion(list(prompts[start : start + size]), patience)
+            outcomes += self._portion([encodable(prompt) for prompt in prompts[start : start + size]], patience)
         return outcomes
 
     def _portion(self, prompts: list[str], patience: Patience) -> list[Reading | Exception]:
@@ -150,6 +150,7 @@ def _reading(reply: Any, total_ms: float) -> Reading:  # noqa: ANN401 (of either
     text = text_of(found)
     if text is None:
         raise InputError(f"the model gave {type(reply).__name__} without a text; expected a text or a message.")
+    text = encodable(text)
     usage = getattr(reply, "usage_metadata", None) or getattr(reply, "additional_kwargs", None)
     usage = usage if isinstance(usage, Mapping) else {}
     for before, new in _USAGE:

@@ -156,6 +156,7 @@ class HuggingFaceReader(PromptReader):
             "device": self.decoder.device.type,
             "max_new_tokens": self.max_new_tokens,
             "share_prefix": self.share_prefix,
+            "batch_tokens": self.batch_tokens,
         }
 
     def complete(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[Reading]:

@@ -167,7 +167,7 @@ class OpenAIReader(PromptReader):
         told = usage if isinstance(usage, dict) else {}
         before, new = told.get("prompt_tokens"), told.get("completion_tokens")
         return Reading(
-            text,
+            encodable(text),
             n_prompt_tokens=before if isinstance(before, int) else None,
             n_new_tokens=new if isinstance(new, int) else None,
             total_ms=total_ms,
