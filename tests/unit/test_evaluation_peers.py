@@ -158,6 +158,19 @@ def test_bisection_never_gives_what_did_not_fit():
     assert len(asked) <= 4
 
 
+def test_a_peer_sees_no_lone_surrogates_and_its_spans_are_of_the_documents_as_they_came():
+    class Encoding(FirstWords):
+        def attempt(self, question, documents, setting, counter):
+            for text in (question, *(f"{document.title}{document.text}" for document in documents)):
+                text.encode()
+            return super().attempt(question, documents, setting, counter)
+
+    documents = (Document("one \ud800 two", title="O\udc00"), Document("three four"))
+    context = compress(Encoding(), None, question="\ud800?", documents=documents)
+    assert [segment.text for segment in context.segments] == ["one \ud800", "three four"]
+    assert (context.query, context.documents) == ("\ud800?", documents)
+
+
 def test_a_peer_that_raises_raises():
     class Broken(FirstWords):
         def attempt(self, question, documents, setting, counter):

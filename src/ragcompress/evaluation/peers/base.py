@@ -20,7 +20,7 @@ from ragcompress.composing.refining import counted, measured, whole
 from ragcompress.compressor import check_inputs
 from ragcompress.options import check_range
 from ragcompress.sentences import Splitter, split_sentences
-from ragcompress.tokens import TokenCounter
+from ragcompress.tokens import TokenCounter, encodable
 from ragcompress.types import CompressedContext, Document, Layout, Source, TextSegment
 
 
@@ -122,7 +122,8 @@ class Peer(ABC):
 
         Args:
             question: must not be blank.
-            documents: (n_docs,); they are not changed.
+            documents: (n_docs,); they are not changed. Peers see lone surrogates, which their code cannot encode, as
+                U+FFFD.
             max_tokens: the most tokens of the written-out context, titles and separators included; None: whatever the
                 peer keeps by its own default. A peer that is not ``budgeted`` takes no notice.
             counter: what a token is.
@@ -137,8 +138,13 @@ class Peer(ABC):
         """
         check_range("max_tokens", max_tokens, at_least=0, whole=True)
         (own,) = check_inputs([question], [documents])
-        kept = self.keep(question, own, max_tokens, counter)
-        context = counted(whole(question, own, counter), measured(kept.segments, counter), counter)
+        clean = tuple(
+            replace(each, text=encodable(each.text), title=None if each.title is None else encodable(each.title))
+            for each in own
+        )
+        kept = self.keep(encodable(question), clean, max_tokens, counter)
+        segments = [_restored(segment, own) for segment in kept.segments]
+        context = counted(whole(question, own, counter), measured(segments, counter), counter)
         return replace(context, timings={"compress_ms": kept.compress_ms, "fit_ms": kept.fit_ms})
 
     @abstractmethod
@@ -146,6 +152,14 @@ class Peer(ABC):
         self, question: str, documents: tuple[Document, ...], max_tokens: int | None, counter: TokenCounter
     ) -> Kept:
         """Choose what is kept; see ``compress``, where the arguments have been checked."""
+
+
+def _restored(segment: TextSegment, documents: Sequence[Document]) -> TextSegment:
+    """Give a segment with a span the very text that stands there, lone surrogates and all."""
+    if len(segment.sources) != 1 or segment.sources[0].start is None:
+        return segment
+    (source,) = segment.sources
+    return replace(segment, text=documents[source.document].text[source.start : source.end])
 
 
 class FittedPeer(Peer):

@@ -33,9 +33,11 @@ class LangChainExtractorConfig:
 
 
 class LangChainExtractor(Peer):
-    """A language model is asked, document by document, to quote what is relevant; it has no knob for the length.
+    """A language model is asked, document by document, to quote what is relevant.
 
-    What it quotes truly has its span; what it made up has its document alone.
+    What it quotes truly has its span; what it made up has its document alone. Nothing holds all documents together to
+    a number of tokens: ``max_new_tokens`` only ends what is written about one of them, so that the context is as long
+    as it comes, whatever the limit of the others.
 
     Attributes:
         config: its options.
