@@ -84,7 +84,9 @@ def read(names: tuple[str, ...], limit: int | None) -> list[Dataset]:
 
 
 def experiments(*, peers: bool) -> list[Experiment]:
-    """Read experiments; their compressors share one encoder and what it has encoded.
+    """Read experiments; their compressors share one encoder, and what it has encoded.
+
+    The one that peers are compared with keeps nothing, so that its whole time is seen, too.
 
     Args:
         peers: whether other people's compressors are compared.
@@ -97,11 +99,15 @@ def experiments(*, peers: bool) -> list[Experiment]:
 
     found = [read_experiment(path) for path in sorted(EXPERIMENTS.glob("*.yaml"))]
     base = rc.load("recomp-extractive", device="cpu", store=rc.InMemoryStore(max_bytes=None))
+    fresh = rc.load("recomp-extractive", device="cpu")
     return [
         dataclasses.replace(
             each,
             peers=each.peers if peers else (),
-            compressor=base.with_options(**{name: own for name, own in each.compressor.items() if name != "backend"}),  # type: ignore[union-attr]
+            answered=each.answered if peers else "none",
+            compressor=(fresh if each.peers and peers else base).with_options(
+                **{name: own for name, own in each.compressor.items() if name != "backend"}  # type: ignore[union-attr]
+            ),
         )
         for each in found
     ]

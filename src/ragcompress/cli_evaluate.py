@@ -55,11 +55,13 @@ def evaluate(
     judge: Annotated[
         str | None, typer.Option(help="A language model that says whether answers are right; as --reader.")
     ] = None,
-    base_url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible endpoint.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Of the reader's OpenAI-compatible endpoint.")] = None,
+    judge_base_url: Annotated[str | None, typer.Option(help="Of the judge's.")] = None,
     reader_option: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="An option of the reader, e.g. dtype=bfloat16, max_new_tokens=16."),
     ] = None,
+    judge_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the judge.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results; a run that was interrupted goes on there.")] = Path(
         "results"
     ),
@@ -76,6 +78,9 @@ def evaluate(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out records that cannot be used; else they stop the run.")
     ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, rather than go on with what an earlier run has left.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Write the summaries as a JSON list.")] = False,
 ) -> None:
     """Measure what survives compression, and what it costs.
@@ -87,10 +92,9 @@ def evaluate(
     from ragcompress import terminal
     from ragcompress.cli import merge_options
     from ragcompress.evaluation.experiments import YAML_ENDINGS
-    from ragcompress.evaluation.readers import as_reader
     from ragcompress.evaluation.records import summary_as_json
-    from ragcompress.evaluation.run import OWN_READER
     from ragcompress.evaluation.run import evaluate as run
+    from ragcompress.view import visible
 
     # A shell writes `--experiment folder/*.yaml` out as one option and many arguments.
     files = [*(experiment or []), *(Path(each) for each in data if each.endswith(YAML_ENDINGS))]
@@ -106,34 +110,36 @@ def evaluate(
         raise OptionError(
             "there is nothing to evaluate.", hint="Name --backend recomp-extractive, say, or --experiment FILE.yaml."
         )
-    with terminal.quiet_warnings():
-        more = {"base_url": base_url, "device": device, **merge_options({}, reader_option or [])}
-        more = {name: value for name, value in more.items() if value is not None}
-        answering: object = reader if reader in (None, OWN_READER) else as_reader(reader, **more)
-        judging = None if judge is None else as_reader(judge, **more)
-        with _shown() as progress:
-            summaries = run(
-                sources,
-                compared,
-                reader=answering,
-                judge=judging,
-                out=out,
-                limit=limit,
-                n_docs=docs,
-                gold_only=gold_only,
-                shuffle_docs=shuffle_docs,
-                n_answers=answers,
-                counter=tokens,
-                device=device,
-                seed=seed,
-                skip_bad=skip_bad,
-                progress=progress,
-                remark=terminal.tell,
-            )
+
+    def merged(url: str | None, options: list[str] | None) -> dict[str, Any]:
+        return merge_options({} if url is None else {"base_url": url}, options or [])
+
+    with terminal.quiet_warnings(), _shown() as progress:
+        summaries = run(
+            sources,
+            compared,
+            reader=reader,
+            reader_options=merged(base_url, reader_option),
+            judge=judge,
+            judge_options=merged(judge_base_url, judge_option),
+            out=out,
+            limit=limit,
+            n_docs=docs,
+            gold_only=gold_only,
+            shuffle_docs=shuffle_docs,
+            n_answers=answers,
+            counter=tokens,
+            device=device,
+            seed=seed,
+            skip_bad=skip_bad,
+            restart=restart,
+            progress=progress,
+            remark=terminal.tell,
+        )
     if json_output:
         terminal.emit(json.dumps([summary_as_json(summary) for summary in summaries]) + "\n")
     else:
-        terminal.emit("".join(f"{line}\n" for line in lines(summaries)))
+        terminal.emit("".join(f"{visible(line)}\n" for line in lines(summaries)))
     terminal.tell(f"results are in {out}; to look at them: ragcompress report {out} --out report.html")
 
 

@@ -59,9 +59,10 @@ def summary(name, records, everything, **more):
         "contestant": name, "kind": "compressor", "matched_to": None, "settings": {"compressor": {"backend": name}},
         "dataset": "rivers", "sha256": "ab" * 32, "selection": SELECTION, "n_questions": len(records),
         "n_answered": sum(each.answer is not None for each in records), "failures": counts, "first_failures": first,
-        "reader": "tiny-reader", "counter": "words", "metrics": estimates(records, seed=0),
+        "reader": "tiny-reader", "reader_settings": {"name": "tiny-reader", "max_new_tokens": 16}, "judge": None, "counter": "words", "metrics": estimates(records, seed=0),
         "differences": paired_differences(records, everything, seed=0), "peak_memory_mib": 321.0, "seed": 7,
         "environment": ENVIRONMENT, "fingerprint": f"print of {name}",
+        "compared_with": {},
     }  # fmt: skip
     return Summary(**{**fields, **more})
 
@@ -69,10 +70,12 @@ def summary(name, records, everything, **more):
 def write_dataset(folder, questions, contestants, *, name="rivers", **more):
     """Write a dataset: ``contestants`` is a mapping from names to (kind, matched_to, records)."""
     dataset = Dataset(name, tuple(questions), "ab" * 32, Selection())
-    place = open_folder(folder, dataset, SELECTION)
+    place = open_folder(folder, dataset)
     everything = contestants["all-documents"][2] if "all-documents" in contestants else []
     for contestant, (kind, matched_to, records) in contestants.items():
-        made = summary(contestant, records, everything, kind=kind, matched_to=matched_to, dataset=name, **more)
+        others = {matched_to, "all-documents"} & set(contestants) - {contestant}
+        fields = {"compared_with": {other: f"print of {other}" for other in sorted(others)}, **more}
+        made = summary(contestant, records, everything, kind=kind, matched_to=matched_to, dataset=name, **fields)
         RecordFile(place / f"{contestant}.jsonl", made.fingerprint).begin(records)
         write_summary(place, made)
     return place

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ragcompress as rc
+from ragcompress.evaluation import Selection
 from ragcompress.evaluation.question_files import dataset_of
 from ragcompress.evaluation.record_files import RecordFile, open_folder, read_summaries, write_summary
 from ragcompress.evaluation.records import (
@@ -50,7 +51,7 @@ def summary(**changes):
         "contestant": "c", "kind": "compressor", "matched_to": None, "settings": {"a": 1}, "dataset": "d",
         "sha256": "0" * 64, "selection": {"limit": None}, "n_questions": 2, "n_answered": 0, "failures": {"read": 1},
         "first_failures": ("1: x",), "reader": None, "counter": "words", "metrics": {"f1": Estimate(0.5, 0.1, 0.9, 2)},
-        "differences": {}, "peak_memory_mib": None, "seed": 0, "environment": {}, "fingerprint": "f",
+        "differences": {}, "reader_settings": None, "judge": None, "compared_with": {}, "peak_memory_mib": None, "seed": 0, "environment": {}, "fingerprint": "f",
     }  # fmt: skip
     return Summary(**(fields | changes))
 
@@ -88,25 +89,25 @@ def test_records_of_something_else_are_begun_anew(tmp_path, content):
 def test_a_folder_takes_results_of_one_kind_of_data(tmp_path):
     records = [{"id": "1", "question": "q", "answers": ["a"], "docs": [{"text": "t"}]}]
     dataset = dataset_of("d", records)
-    selection = {"limit": None}
-    folder = open_folder(tmp_path, dataset, selection)
+    selection = {"limit": None, "n_docs": None, "gold_only": False, "shuffle_docs": None}
+    folder = open_folder(tmp_path, dataset)
     assert json.loads((folder / "questions.jsonl").read_text())["question"] == "q"
-    write_summary(folder, summary(sha256=dataset.sha256))
-    assert open_folder(tmp_path, dataset, selection) == folder
+    write_summary(folder, summary(sha256=dataset.sha256, selection=selection))
+    assert open_folder(tmp_path, dataset) == folder
     other = dataset_of("d", [{**records[0], "question": "other"}])
     with pytest.raises(rc.InputError) as caught:
-        open_folder(tmp_path, other, selection)
+        open_folder(tmp_path, other)
     assert dataset.sha256 in str(caught.value)
     assert other.sha256 in str(caught.value)
-    with pytest.raises(rc.InputError, match=r'other questions or passages: \{"limit": null\}, now \{"limit": 3\}'):
-        open_folder(tmp_path, dataset, {"limit": 3})
+    with pytest.raises(rc.InputError, match=r'other questions or passages: \{.*"limit": null.*\}, now \{.*"limit": 3'):
+        open_folder(tmp_path, dataset_of("d", records, Selection(limit=3)))
     (folder / "c.json").write_text("{")
     with pytest.raises(rc.InputError, match=r"c\.json is no summary of an evaluation"):
-        open_folder(tmp_path, dataset, selection)
+        open_folder(tmp_path, dataset)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     dataset = dataset_of("d", [{"id": "1", "question": "q", "answers": ["a"], "docs": [{"text": "t"}]}])
     (tmp_path / "out").write_text("a file")
     with pytest.raises(rc.InputError, match="cannot be made"):
-        open_folder(tmp_path / "out", dataset, {})
+        open_folder(tmp_path / "out", dataset)

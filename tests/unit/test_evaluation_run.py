@@ -1,12 +1,13 @@
 """A whole evaluation: contestants, answers, failures, interruptions, and what is refused before any work is done."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
 import ragcompress as rc
-from ragcompress.evaluation import Experiment, dataset_of
+from ragcompress.evaluation import Experiment, Selection, dataset_of
 from ragcompress.evaluation.measures import MEASURES
 from ragcompress.evaluation.readers.base import ContextReader, PromptReader, Reading
 from ragcompress.evaluation.record_files import read_summaries
@@ -78,7 +79,7 @@ class Copies(PromptReader):
             digits = [
                 word.strip(".") for word in prompt.split() if word.strip(".").isdigit() and len(word.strip(".")) == 4
             ]
-            found.append(Reading(f" {digits[-1]}\nQuestion: more", len(prompt.split()), 1, 2.0, 5.0))
+            found.append(Reading(f" {digits[-1] if digits else 0}\nQuestion: more", len(prompt.split()), 1, 2.0, 5.0))
         return found
 
 
@@ -133,7 +134,9 @@ def test_baselines_are_as_long_as_the_compressor_at_most_question_by_question(tm
     )
     for other in others:
         assert all(other[identifier] <= own[identifier] for identifier in own)
-        assert sum(other.values()) > sum(own.values()) / 2
+    first, chosen, bm25 = (sum(other.values()) / sum(own.values()) for other in others)
+    assert first > 0.85
+    assert min(chosen, bm25) > 0.65  # sentences are short of what one more would need
 
 
 def test_quotes_are_written_as_spans_and_texts_as_texts(tmp_path):
@@ -150,13 +153,9 @@ def test_without_a_reader_tokens_are_words_and_nothing_is_answered(tmp_path):
     assert "f1" not in found["keeps"].metrics
     assert found["keeps"].metrics["tokens"].mean == found["keeps"].metrics["characters"].mean
     with pytest.raises(rc.InputError, match="other questions or passages"):
-        run(tmp_path, reader=reader, limit=3, data=dataset_of("towers", records(), rc_selection(limit=3)))
-
-
-def rc_selection(**options):
-    from ragcompress.evaluation import Selection
-
-    return Selection(**options)
+        run(tmp_path, reader=reader, data=dataset_of("towers", records(), Selection(limit=3)))
+    with pytest.raises(rc.OptionError, match="towers was selected already"):
+        run(tmp_path / "other", reader=reader, limit=3)
 
 
 def test_only_some_questions_and_contestants_are_answered(tmp_path):
@@ -168,21 +167,47 @@ def test_only_some_questions_and_contestants_are_answered(tmp_path):
     assert found["keeps"].metrics["tokens"].n == N
     assert len(reader.prompts) == 12
     assert found["keeps--first-tokens"].reader is None
+    experiment = Experiment(name="keeps", compressor=Keeps(), answered=["bm25-sentences"])
+    found = run(tmp_path / "listed", experiment, reader=Copies(), n_answers=4)
+    assert {name: each.n_answered for name, each in found.items() if name.startswith("keeps")} == {
+        "keeps": 4, "keeps--first-tokens": 0, "keeps--random-sentences": 0, "keeps--bm25-sentences": 4,
+    }  # fmt: skip
 
 
 def test_a_compressor_that_fails_on_a_question_is_noted_and_the_run_goes_on(tmp_path):
     found = run(tmp_path, Experiment(name="keeps", compressor=Keeps(fails=["7"])), reader=Copies())
     assert found["keeps"].failures == {"compress": 1}
-    assert found["keeps"].first_failures == ("7: RuntimeError: a broken compressor",)
+    assert found["keeps"].first_failures == ("7: RuntimeError",)
     assert found["keeps"].metrics["tokens"].n == N - 1
     assert found["keeps--bm25-sentences"].n_questions == N - 1
-    assert found["keeps"].differences["f1"].n == N - 1
+    # What fails has kept nothing and is answered wrong: leaving it out would flatter.
+    assert found["keeps"].differences["f1"].n == N
+    for measure in ("cover_match", "support_recall", "document_recall", "answer_in_context"):
+        assert found["keeps"].metrics[measure].mean == pytest.approx((N - 1) / N)
+    assert "a broken compressor" in (tmp_path / "towers" / "keeps.jsonl").read_text()
+
+
+def test_messages_of_failures_are_short_and_stay_out_of_summaries(tmp_path):
+    class Quotes(Copies):
+        def complete(self, prompts, *, max_new_tokens):
+            if any("tower 7 " in prompt.rpartition("Question: ")[2] for prompt in prompts):
+                raise ValueError("\x1b[2J" + prompts[0] * 9)
+            return super().complete(prompts, max_new_tokens=max_new_tokens)
+
+    run(tmp_path, reader=Quotes())
+    for path in (tmp_path / "towers").glob("*.json"):
+        assert "green" not in path.read_text()
+        assert "ValueError" in path.read_text()
+    (line,) = [each for each in (tmp_path / "towers" / "keeps.jsonl").read_text().splitlines() if '"failure"' in each]
+    message = json.loads(line)["failure"]["message"]
+    assert len(message) <= 300
+    assert "\x1b" not in message
 
 
 def test_a_reader_that_fails_on_a_question_is_noted_and_the_run_goes_on(tmp_path):
     found = run(tmp_path, reader=Copies(fails=[7]))
     assert found["keeps"].failures == {"read": 1}
-    assert found["keeps"].first_failures == ("7: ValueError: a broken reader",)
+    assert found["keeps"].first_failures == ("7: ValueError",)
     assert (found["keeps"].metrics["tokens"].n, found["keeps"].metrics["f1"].n) == (N, N - 1)
 
 
@@ -208,7 +233,14 @@ def test_a_reader_that_cannot_be_reached_ends_the_run(tmp_path):
     reader = Gone()
     with pytest.raises(rc.InputError, match="5 questions in a row could not be read; the last: OSError: no route"):
         run(tmp_path, reader=reader)
-    assert not (tmp_path / "towers" / "all-documents.json").exists()
+    assert not list((tmp_path / "towers").glob("*.json"))
+
+    class Refuses(Copies):
+        def complete(self, prompts, *, max_new_tokens):
+            raise rc.InputError("400 bad request")
+
+    with pytest.raises(rc.InputError, match="5 questions in a row could not be read"):
+        run(tmp_path, reader=Refuses())
 
 
 def test_a_reader_that_returns_nothing_is_wrong_and_not_broken(tmp_path):
@@ -227,46 +259,124 @@ def test_a_compressor_that_fails_from_the_first_question_on_ends_the_run(tmp_pat
     with pytest.raises(rc.InputError, match="the first 5 questions all fail: RuntimeError: a broken compressor"):
         run(tmp_path, Experiment(name="keeps", compressor=broken))
     assert len(broken.calls) == 6  # once more for what is computed once in a process
+    assert (tmp_path / "towers" / "all-documents.json").exists()
     assert not (tmp_path / "towers" / "keeps.json").exists()
+
+
+BUDGET = {"name": "short", "compressor": {"backend": "token-budget", "max_tokens": 12}}
+
+
+def without_times(summary):
+    return {name: each for name, each in summary.metrics.items() if MEASURES[name].unit != "ms"}
 
 
 def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
     from ragcompress.evaluation import running
 
     monkeypatch.setattr(running, "_AT_ONCE", 4)
-    whole = run(tmp_path / "whole", reader=Copies())
+    whole = run(tmp_path / "whole", BUDGET, reader=Copies())
 
     class Interrupted(Copies):
         def complete(self, prompts, *, max_new_tokens):
-            if any("tower 9 " in prompt for prompt in prompts) and any("Tower 9" in prompt for prompt in prompts):
+            if any("Tower 9" in prompt for prompt in prompts):
                 raise KeyboardInterrupt
             return super().complete(prompts, max_new_tokens=max_new_tokens)
 
-    compressor = Keeps()
-    experiment = Experiment(name="keeps", compressor=compressor)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "half", experiment, reader=Interrupted())
+        run(tmp_path / "half", BUDGET, reader=Interrupted())
     reader = Copies()
-    again = run(tmp_path / "half", experiment, reader=reader)
-    assert len([prompt for prompt in reader.prompts if "Weather" in prompt and "Tower" in prompt]) >= 4
-    assert "When was tower 0 built?" not in str([prompt.rpartition("Question: ")[2] for prompt in reader.prompts[:4]])
-    for name, each in whole.items():
-        timed = [measure for measure in each.metrics if MEASURES[measure].unit == "ms"]
-        assert {k: v for k, v in again[name].metrics.items() if k not in timed} == {
-            k: v for k, v in each.metrics.items() if k not in timed
-        }
-    asked, compressed = len(reader.prompts), len(compressor.calls)
-    assert run(tmp_path / "half", experiment, reader=reader) == again
-    assert (len(reader.prompts), len(compressor.calls)) == (asked, compressed)
+    again = run(tmp_path / "half", BUDGET, reader=reader)
+    # No context is done, and so are the first eight questions of all documents.
+    assert len(reader.prompts) == 5 * N - 8
+    assert {name: without_times(each) for name, each in again.items()} == {
+        name: without_times(each) for name, each in whole.items()
+    }
+    asked = len(reader.prompts)
+    assert run(tmp_path / "half", BUDGET, reader=reader) == again
+    assert len(reader.prompts) == asked
+    run(tmp_path / "half", BUDGET, reader=reader, restart=True)
+    assert len(reader.prompts) == asked + 6 * N
+
+
+def test_what_changed_begins_anew(tmp_path, monkeypatch):
+    from ragcompress.evaluation import dataset_run
+    from ragcompress.testing import tiny
+
+    reader = Copies()
+
+    def n_asked(experiment, **options):
+        before = len(reader.prompts)
+        run(tmp_path, experiment, reader=reader, **options)
+        return len(reader.prompts) - before
+
+    assert n_asked(BUDGET) == 6 * N
+    assert n_asked(BUDGET) == 0
+    longer = {**BUDGET, "compressor": {**BUDGET["compressor"], "max_tokens": 14}}
+    assert n_asked(longer) == 4 * N  # what is cut to its length, too
+    assert n_asked(longer, seed=1) == 6 * N
+    monkeypatch.setattr(dataset_run, "code_hash", lambda: "another")
+    assert n_asked(longer, seed=1) == 6 * N
+    # What an object does that was built by hand nobody can know.
+    by_hand = Experiment(name="by-hand", compressor=tiny("recomp-extractive"), baselines=[])
+    assert n_asked(by_hand, seed=1) == N
+    assert n_asked(by_hand, seed=1) == N
+
+
+def test_other_weights_in_the_same_place_begin_anew(tmp_path):
+    import torch
+
+    from ragcompress.testing import tiny
+
+    folder = tmp_path / "weights"
+    reader = Copies()
+    experiment = {
+        "name": "tiny",
+        "compressor": {"backend": "recomp-extractive", "checkpoint": str(folder)},
+        "baselines": [],
+    }
+    for seed, n_more in ((0, 3 * N), (0, 0), (1, N)):
+        compressor = tiny("recomp-extractive")
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for weight in compressor.encoder.model.parameters():
+                weight.add_(torch.randn_like(weight) * 0.01)
+        shutil.rmtree(folder, ignore_errors=True)
+        compressor.save_pretrained(folder)
+        before = len(reader.prompts)
+        run(tmp_path / "out", experiment, reader=reader)
+        assert len(reader.prompts) - before == n_more
+
+
+def test_a_summary_follows_from_its_records(tmp_path, monkeypatch):
+    """A run that repaired a failure and was interrupted before its summary leaves no stale one."""
+    from ragcompress.evaluation import dataset_run
+
+    run(tmp_path, BUDGET, reader=Copies(fails=[7]))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset_run, "write_summary", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, BUDGET, reader=Copies())
+    found = run(tmp_path, BUDGET, reader=Copies())
+    for each in found.values():
+        assert (each.failures, each.n_answered) == ({}, N)
+    assert found["short"].differences["f1"].n == N
+    assert found["short"].compared_with == {"all-documents": found["all-documents"].fingerprint}
+    assert set(found["short--first-tokens"].compared_with) == {"all-documents", "short"}
 
 
 def test_failed_questions_are_asked_again_and_other_settings_begin_anew(tmp_path):
-    run(tmp_path, reader=Copies(fails=[7]))
-    found = run(tmp_path, reader=Copies())
-    assert found["keeps"].failures == {}
+    run(tmp_path, BUDGET, reader=Copies(fails=[7]))
+    reader = Copies()
+    found = run(tmp_path, BUDGET, reader=reader)
+    assert {name: each.failures for name, each in found.items()} == {name: {} for name in found}
+    assert len(reader.prompts) == 6
     reader = Copies()
     reader.settings = lambda: {"name": "another"}
-    run(tmp_path, reader=reader)
+    run(tmp_path, BUDGET, reader=reader)
     assert len(reader.prompts) == 6 * N
 
 
@@ -308,6 +418,8 @@ def test_memory_tokens_are_answered_by_their_own_decoder(tmp_path):
     data = dataset_of("towers", records(2))
     with pytest.raises(rc.OptionError, match="pisco makes vectors, which some-model cannot read"):
         run(tmp_path, {"backend": "pisco", "checkpoint": "x"}, reader="some-model", data=data)
+    with pytest.raises(rc.OptionError, match="pisco makes vectors, which copies cannot read"):
+        run(tmp_path, tiny("pisco"), reader=Copies(), data=data)
     with pytest.raises(rc.OptionError, match="exactly one experiment"):
         run(tmp_path, Keeps(), reader="own", data=data)
     found = run(tmp_path, Experiment(name="memories", compressor=tiny("pisco"), baselines=[]), reader="own", data=data)
@@ -331,6 +443,11 @@ def test_memory_tokens_are_answered_by_their_own_decoder(tmp_path):
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "peers": [{"x": 1}]}, "a peer is a name or"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": "a/b"}, "name must be letters"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": "no-context"}, "is that of a baseline"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": "questions"}, "cannot be called"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": "a--first-tokens"}, "cannot be called"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "baselines": ["first-tokens"] * 2}, "stands twice"),
+        ([{"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": name} for name in "aA"], "two contestants"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "answered": ["nobody"]}, "unknown entry of answered"),
         ({"compressor": "recomp"}, "compressor must be a compressor or a dictionary, got str"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "answered": "some"}, "unknown answered 'some'"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "baselines": "first-tokens"}, "must be a list"),
@@ -383,6 +500,46 @@ def test_a_judge_has_to_read_prompts(tmp_path):
 
     with pytest.raises(rc.OptionError, match="judge must be a language model"):
         run(tmp_path / "out", reader=Copies(), judge=NoPrompts())
+    with pytest.raises(rc.OptionError, match="a judge needs answers, and so a reader"):
+        run(tmp_path / "out", judge=Copies())
+    with pytest.raises(rc.OptionError, match="base_url came without a reader"):
+        run(tmp_path / "out", reader_options={"base_url": "x"})
+
+
+def test_a_judge_that_says_neither_is_counted(tmp_path):
+    class Unsure(Copies):
+        def complete(self, prompts, *, max_new_tokens):
+            return [Reading("perhaps") for _ in prompts]
+
+    found = run(tmp_path, reader=Copies(), judge=Unsure())
+    assert found["keeps"].failures == {"judge": N}
+    assert "judge" not in found["keeps"].metrics
+
+
+def test_datasets_have_names_that_folders_can_have():
+    for name in ("", ".", "..", "../escaped", "a/b", "a\\b", ".hidden"):
+        with pytest.raises(rc.InputError, match="a dataset cannot be called"):
+            dataset_of(name, records(1))
+
+
+def test_a_peer_that_breaks_does_not_end_the_run_and_one_without_a_length_is_matched_to_none(tmp_path, monkeypatch):
+    from ragcompress.evaluation.peers import langchain_extractor
+
+    told = []
+    experiments = [
+        Experiment(name=name, compressor=Keeps(), baselines=[], peers=["langchain-llm-extractor"]) for name in "ab"
+    ]
+    found = run(tmp_path, experiments, reader=Copies(), remark=told.append)
+    assert list(found) == ["all-documents", "no-context", "a", "langchain-llm-extractor", "b"]
+    assert found["langchain-llm-extractor"].matched_to is None
+
+    def broken(*_, **__):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(langchain_extractor.LangChainExtractor, "keep", broken)
+    found = run(tmp_path / "broken", experiments, reader=Copies(), remark=told.append)
+    assert list(found) == ["all-documents", "no-context", "a", "b"]
+    assert told == ["langchain-llm-extractor was skipped: the first 5 questions all fail: RuntimeError: out of order"]
 
 
 def test_a_peer_that_cannot_run_is_skipped_with_its_reason(tmp_path, monkeypatch):
@@ -393,7 +550,6 @@ def test_a_peer_that_cannot_run_is_skipped_with_its_reason(tmp_path, monkeypatch
     experiment = Experiment(name="keeps", compressor=Keeps(), baselines=[], peers=["trimwise"])
     found = run(tmp_path, experiment, remark=told.append)
     assert list(found) == ["all-documents", "no-context", "keeps"]
-    assert told == [told[0]]
     assert told[0].startswith("keeps--trimwise was skipped: trimwise needs trimwise.")
 
 

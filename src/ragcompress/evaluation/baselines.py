@@ -8,16 +8,24 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ragcompress.backends.recomp_extractive.scoring import words
 from ragcompress.composing.budget import TokenBudget
 from ragcompress.composing.lengths import output_length
 from ragcompress.composing.refining import counted, whole
 from ragcompress.errors import EmptyResultWarning, MissingExtraError
+from ragcompress.evaluation.answers import UNSPACED
 from ragcompress.evaluation.questions import Question
 from ragcompress.sentences import get_splitter, split_sentences
-from ragcompress.tokens import TokenCounter
+from ragcompress.tokens import TokenCounter, encodable
 from ragcompress.types import CompressedContext, Source, TextSegment
 
 NO_CONTEXT = "no-context"
+# Lists of bm25s by the code of the language.
+_STOP_WORDS = {
+    "da": "DANISH", "de": "GERMAN", "en": "EN", "es": "SPANISH", "fr": "FRENCH", "it": "ITALIAN", "ko": "KOREAN",
+    "nl": "DUTCH", "no": "NORWEGIAN", "pt": "PORTUGUESE", "ru": "RUSSIAN", "sv": "SWEDISH", "tr": "TURKISH",
+    "zh": "CHINESE",
+}  # fmt: skip
 ALL_DOCUMENTS = "all-documents"
 
 
@@ -48,7 +56,7 @@ def all_documents(question: Question, counter: TokenCounter) -> CompressedContex
 
 
 def first_tokens(question: Question, max_tokens: int, counter: TokenCounter, seed: int) -> CompressedContext:
-    """Keep the beginning, passage after passage, cut between words where the limit is.
+    """Keep the beginning, passage after passage, cut between words (characters, without spaces) where the limit is.
 
     Args:
         question: with its passages.
@@ -81,7 +89,11 @@ def first_tokens(question: Question, max_tokens: int, counter: TokenCounter, see
 def _beginning(segment: TextSegment, max_tokens: int, length: Callable[..., int]) -> TextSegment | None:
     """As many words of a segment as fit; None: not even one does."""
     text, document = segment.text, segment.sources[0].document
-    ends = [index for index in range(1, len(text) + 1) if index == len(text) or text[index].isspace()]
+    ends = [
+        index
+        for index in range(1, len(text) + 1)
+        if index == len(text) or text[index].isspace() or UNSPACED.match(text[index])
+    ]
     fitting, least, most = None, 0, len(ends)
     while least < most:
         middle = (least + most) // 2
@@ -105,7 +117,7 @@ def random_sentences(question: Question, max_tokens: int, counter: TokenCounter,
     Returns:
         The context.
     """
-    digest = hashlib.sha256(f"{seed}:{question.id}".encode()).digest()
+    digest = hashlib.sha256(encodable(f"{seed}:{question.id}").encode()).digest()
     source = random.Random(digest)  # noqa: S311 (nothing to guard)
     return _best(question, lambda sentences: [source.random() for _ in sentences], max_tokens, counter)
 
@@ -113,8 +125,9 @@ def random_sentences(question: Question, max_tokens: int, counter: TokenCounter,
 def bm25_sentences(question: Question, max_tokens: int, counter: TokenCounter, seed: int) -> CompressedContext:
     """Keep the sentences that share most words with the question, in the order of the passages, as long as they fit.
 
-    The library bm25s scores each sentence behind its passage's title, with its own tokenizer, and statistics of the
-    question's passages.
+    The library bm25s scores each sentence behind its passage's title, with statistics of the question's passages and
+    its own stop words of the question's language (English, as it does by default, where the data name none). Words are
+    those of our own ranker: the library's tokenizer takes a Chinese clause for a word.
 
     Args:
         question: with its passages.
@@ -164,17 +177,24 @@ def _best(
 def _bm25(question: Question, sentences: Sequence[TextSegment]) -> Sequence[float]:
     try:
         import bm25s
+        import bm25s.stopwords
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             "the baseline bm25-sentences needs bm25s.", hint="pip install 'ragcompress[evaluation]'"
         ) from error
     if not sentences:
         return []
-    texts = [f"{question.passages[each.sources[0].document].document.title or ''} {each.text}" for each in sentences]
-    tokens = bm25s.tokenize(texts, stopwords=None, return_ids=False, show_progress=False)
-    asked = bm25s.tokenize([question.text], stopwords=None, return_ids=False, show_progress=False)[0]
+    name = _STOP_WORDS.get(question.language or "en")
+    stop_words = frozenset() if name is None else frozenset(getattr(bm25s.stopwords, f"STOPWORDS_{name}"))
+
+    def cut(text: str) -> list[str]:
+        return [word for word in words(text) if word not in stop_words]
+
+    documents = [passage.document for passage in question.passages]
+    tokens = [cut(f"{documents[each.sources[0].document].title or ''} {each.text}") for each in sentences]
+    asked = cut(question.text)
     if not any(tokens) or not asked:
-        return [0.0] * len(texts)
+        return [0.0] * len(sentences)
     engine = bm25s.BM25()
     engine.index(tokens, show_progress=False)
     return list(map(float, engine.get_scores(asked)))

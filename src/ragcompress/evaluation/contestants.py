@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ragcompress.compressor import Compressor, OfflineCompressor
 from ragcompress.evaluation.baselines import ALL_DOCUMENTS, MATCHED, NO_CONTEXT, Baseline, all_documents, no_context
 from ragcompress.evaluation.experiments import Experiment, read_peer
+from ragcompress.evaluation.identity import identity
 from ragcompress.evaluation.operations import count_parameters, forward_flops
 from ragcompress.evaluation.questions import Question
 from ragcompress.evaluation.records import ContestantKind
@@ -42,6 +44,55 @@ Compress = Callable[[Question, int | None], Compressed]
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """A contestant that can begin.
+
+    Attributes:
+        compress: what it does.
+        identity: of what it computes with, beside its settings.
+    """
+
+    compress: Compress
+    identity: str = ""
+
+
+class Loading:
+    """Loads the compressors of experiments, and keeps the last one: two of seven billion weights may not fit.
+
+    Attributes:
+        device: of compressors in plain form that name none; None: the best there is.
+    """
+
+    def __init__(self, device: str | None = None) -> None:
+        """Load nothing yet.
+
+        Args:
+            device: of compressors in plain form that name none.
+        """
+        self.device = device
+        self._last: tuple[Experiment, Compressor] | None = None
+
+    def compressor(self, experiment: Experiment) -> Compressor:
+        """Load the compressor of an experiment.
+
+        Args:
+            experiment: any.
+
+        Returns:
+            The compressor.
+        """
+        from ragcompress.composing.plain import load_stage
+
+        if isinstance(experiment.compressor, Compressor):
+            return experiment.compressor
+        if self._last is None or self._last[0] is not experiment:
+            self._last = None
+            defaults = {} if self.device is None else {"device": self.device}
+            self._last = (experiment, load_stage(experiment.compressor, defaults))
+        return self._last[1]
+
+
+@dataclass(frozen=True, slots=True)
 class Contestant:
     """One row of the result.
 
@@ -49,7 +100,7 @@ class Contestant:
         name: unique within a dataset.
         kind: what it is.
         settings: what its results depend on; JSON-safe.
-        prepare: loads what it needs.
+        prepare: loads what it needs, and lets go of it at the end.
         matched_to: whose length each question is cut to; None: nobody's.
         answered: whether the reader is asked.
     """
@@ -57,7 +108,7 @@ class Contestant:
     name: str
     kind: ContestantKind
     settings: Mapping[str, Any]
-    prepare: Callable[[], Compress]
+    prepare: Callable[[], AbstractContextManager[Ready]]
     matched_to: str | None = None
     answered: bool = True
 
@@ -69,45 +120,57 @@ def fixed_baselines(counter: TokenCounter) -> list[Contestant]:
         counter: what a token is.
 
     Returns:
-        All documents, and no context.
+        No context, and all documents.
     """
 
-    def ready(make: Callable[[Question, TokenCounter], CompressedContext]) -> Callable[[], Compress]:
-        return lambda: lambda question, _: Compressed(make(question, counter), 0.0, 0.0, 0.0)
+    def ready(
+        make: Callable[[Question, TokenCounter], CompressedContext],
+    ) -> Callable[[], AbstractContextManager[Ready]]:
+        return lambda: nullcontext(Ready(lambda question, _: Compressed(make(question, counter), 0.0, 0.0, 0.0)))
 
     return [
-        Contestant(ALL_DOCUMENTS, "baseline", {"baseline": ALL_DOCUMENTS}, ready(all_documents)),
         Contestant(NO_CONTEXT, "baseline", {"baseline": NO_CONTEXT}, ready(no_context)),
+        Contestant(ALL_DOCUMENTS, "baseline", {"baseline": ALL_DOCUMENTS}, ready(all_documents)),
     ]
 
 
 def contestants_of(
-    experiment: Experiment, *, counter: TokenCounter, seed: int, reader: ContextReader | None, device: str | None
+    experiment: Experiment, loading: Loading, *, counter: TokenCounter, seed: int, reader: ContextReader | None
 ) -> list[Contestant]:
     """Build the contestants of an experiment: its compressor, and what is cut to the same length.
 
     Args:
         experiment: what is compared.
+        loading: loads its compressor.
         counter: what a token is.
         seed: of everything drawn.
         reader: of the run, for peers that need a language model.
-        device: of a compressor in plain form that names none.
 
     Returns:
-        The compressor first.
+        The compressor first. A peer that cannot be held to a length is cut to none.
     """
-    compressor, base = experiment.compressor, experiment.name
-    own = {"compressor": plain(compressor)}
-    asked = experiment.answered != "none"
-    found = [Contestant(base, "compressor", own, lambda: _loaded(compressor, device), answered=asked)]
-    asked = experiment.answered == "all"
+    from ragcompress.evaluation.peers import find_peer
+
+    base, answered = experiment.name, experiment.answered
+
+    def asked(label: str) -> bool:
+        return label in answered if not isinstance(answered, str) else answered == "all"
+
+    own = {"compressor": plain(experiment.compressor)}
+    found = [
+        Contestant(base, "compressor", own, lambda: _loaded(loading.compressor(experiment)), None, answered != "none")
+    ]
     for name in experiment.baselines:
         make = _matched(MATCHED[name], counter, seed)
-        found.append(Contestant(f"{base}--{name}", "baseline", {"baseline": name}, make, base, asked))
+        found.append(Contestant(f"{base}--{name}", "baseline", {"baseline": name}, make, base, asked(name)))
     for peer in experiment.peers:
         label, name, options = read_peer(peer)
-        make = _peer(name, options, counter, reader)
-        found.append(Contestant(f"{base}--{label}", "peer", {"peer": name, **options}, make, base, asked))
+        prepare = _peer(name, options, counter, reader)
+        settings = {"peer": name, **options}
+        if find_peer(name).budgeted:
+            found.append(Contestant(f"{base}--{label}", "peer", settings, prepare, base, asked(label)))
+        else:
+            found.append(Contestant(label, "peer", settings, prepare, None, asked(label)))
     return found
 
 
@@ -135,25 +198,7 @@ def _safe(value: object) -> Any:  # noqa: ANN401 (JSON-safe)
     return value if value is None or isinstance(value, (str, bool, int, float)) else f"<{type(value).__name__}>"
 
 
-def load_compressor(compressor: Compressor | Mapping[str, Any], device: str | None) -> Compressor:
-    """Load the compressor of an experiment.
-
-    Args:
-        compressor: an object, or its plain form.
-        device: unless the plain form names one.
-
-    Returns:
-        The compressor.
-    """
-    from ragcompress.composing.plain import load_stage
-
-    if isinstance(compressor, Compressor):
-        return compressor
-    return load_stage(compressor, {} if device is None else {"device": device})
-
-
-def _loaded(given: Compressor | Mapping[str, Any], device: str | None) -> Compress:
-    compressor = load_compressor(given, device)
+def _loaded(compressor: Compressor) -> AbstractContextManager[Ready]:
     n_parameters = count_parameters(compressor)
     # With a store, what a call takes depends on the calls before it.
     fresh = getattr(compressor, "store", None) is None
@@ -167,7 +212,7 @@ def _loaded(given: Compressor | Mapping[str, Any], device: str | None) -> Compre
         ahead = _ahead_ms(compressor, context)
         return Compressed(context, took if fresh else None, max(0.0, took - ahead), flops)
 
-    return compress
+    return nullcontext(Ready(compress, identity(compressor)))
 
 
 def _ahead_ms(compressor: Compressor, context: CompressedContext) -> float:
@@ -180,7 +225,7 @@ def _ahead_ms(compressor: Compressor, context: CompressedContext) -> float:
     return timings.get("encode_ms", 0.0) if isinstance(compressor, OfflineCompressor) else 0.0
 
 
-def _matched(baseline: Baseline, counter: TokenCounter, seed: int) -> Callable[[], Compress]:
+def _matched(baseline: Baseline, counter: TokenCounter, seed: int) -> Callable[[], AbstractContextManager[Ready]]:
     def compress(question: Question, max_tokens: int | None) -> Compressed:
         assert max_tokens is not None  # every matched contestant is given one
         begin = time.perf_counter()
@@ -188,13 +233,13 @@ def _matched(baseline: Baseline, counter: TokenCounter, seed: int) -> Callable[[
         took = (time.perf_counter() - begin) * 1000
         return Compressed(context, took, took, 0.0)
 
-    return lambda: compress
+    return lambda: nullcontext(Ready(compress))
 
 
 def _peer(
     name: str, options: Mapping[str, Any], counter: TokenCounter, reader: ContextReader | None
-) -> Callable[[], Compress]:
-    def prepare() -> Compress:
+) -> Callable[[], AbstractContextManager[Ready]]:
+    def prepare() -> AbstractContextManager[Ready]:
         from ragcompress.evaluation.peers import build_peer
         from ragcompress.evaluation.readers.base import PromptReader
 
@@ -206,6 +251,7 @@ def _peer(
             took = context.timings["compress_ms"]
             return Compressed(context, took, took)
 
-        return compress
+        read_by = reader.settings() if reader is not None and not peer.budgeted else None
+        return nullcontext(Ready(compress, f"{peer.versions()} {read_by}"))
 
     return prepare

@@ -29,15 +29,15 @@ class Experiment:
         baselines: of ``first-tokens``, ``random-sentences`` and ``bm25-sentences``, each cut to this compressor's
             length, question by question.
         peers: other people's compressors at the same length: dictionaries with ``name`` and options, or names.
-        answered: whether the reader is asked about ``"all"`` of these, about the ``"compressor"`` alone, or about
-            ``"none"``: reading takes most of the time of an evaluation.
+        answered: whether the reader is asked about ``"all"`` of these, about the ``"compressor"`` alone, about that and
+            a list of baselines and peers, or about ``"none"``: reading takes most of the time of an evaluation.
     """
 
     name: str
     compressor: Compressor | Mapping[str, Any]
     baselines: Sequence[str] = tuple(MATCHED)
     peers: Sequence[str | Mapping[str, Any]] = field(default=())
-    answered: Literal["all", "compressor", "none"] = "all"
+    answered: Literal["all", "compressor", "none"] | Sequence[str] = "all"
 
     def __post_init__(self) -> None:
         """Check everything that can be wrong without loading anything.
@@ -51,12 +51,16 @@ class Experiment:
                 f"an experiment's name must be letters, digits, '.', '_' and '-', got {self.name!r}.",
                 hint="It becomes the name of a file.",
             )
-        if self.name in (NO_CONTEXT, ALL_DOCUMENTS):
+        if "--" in self.name or self.name.casefold() == "questions":
+            raise OptionError(
+                f"an experiment cannot be called {self.name!r}.",
+                hint="'--' stands between a compressor and what is cut to its length; 'questions' names another file.",
+            )
+        if self.name.casefold() in (NO_CONTEXT, ALL_DOCUMENTS):
             raise OptionError(f"the name {self.name!r} is that of a baseline.", hint="Name the experiment otherwise.")
         for name, value in (("baselines", self.baselines), ("peers", self.peers)):
             if isinstance(value, (str, Mapping)) or not isinstance(value, Sequence):
                 raise OptionError(f"{name} must be a list, got {value!r}.")
-        check_choice("answered", self.answered, ("all", "compressor", "none"))
         for baseline in self.baselines:
             if baseline not in MATCHED:
                 raise OptionError(unknown_name_message("baseline", baseline, list(MATCHED)))
@@ -69,6 +73,16 @@ class Experiment:
             if not _NAME.fullmatch(label):
                 raise OptionError(f"a label must be letters, digits, '.', '_' and '-', got {label!r}.")
             check_peer(name, options)
+        compared = [*self.baselines, *(read_peer(peer)[0] for peer in self.peers)]
+        for label in compared:
+            if compared.count(label) > 1:
+                raise OptionError(f"{label!r} stands twice in {self.name!r}.", hint="Give a peer a label of its own.")
+        if isinstance(self.answered, str):
+            check_choice("answered", self.answered, ("all", "compressor", "none"))
+        else:
+            for label in self.answered:
+                if label not in compared:
+                    raise OptionError(unknown_name_message("entry of answered", label, compared))
 
     def _check_plain(self) -> None:
         from ragcompress.composing.plain import check_stage

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 # How deep weights are looked for in the attributes of an object.
-_DEPTH = 4
+_DEPTH = 8
 
 
 def forward_flops(n_parameters: int, n_positions: float) -> float:
@@ -44,7 +44,7 @@ def count_parameters(thing: object) -> int:
 
     total = 0
     counted: set[int] = set()
-    for module in _modules(thing):
+    for module in modules_of(thing):
         for part in module.modules():
             if isinstance(part, nn.Embedding):
                 continue
@@ -54,7 +54,15 @@ def count_parameters(thing: object) -> int:
     return total
 
 
-def _modules(thing: object) -> Iterator[Any]:
+def modules_of(thing: object) -> Iterator[Any]:
+    """Find the torch modules that an object computes with.
+
+    Args:
+        thing: a module, or an object that holds some, e.g. a pipeline of compressors.
+
+    Yields:
+        The outermost modules.
+    """
     from torch import nn
 
     level: list[Any] = [thing]

@@ -16,6 +16,7 @@ from typing import Any
 
 from ragcompress.errors import InputError
 from ragcompress.evaluation.questions import Dataset, Passage, Question, Selection, Span
+from ragcompress.tokens import encodable
 from ragcompress.types import Document
 
 EVERYTHING = Selection()
@@ -258,5 +259,5 @@ def _selected(questions: Sequence[Question], selection: Selection) -> list[Quest
 def _shuffled(question: Question, seed: int) -> Question:
     passages = list(question.passages)
     # By the id, so that a question's order does not depend on the questions before it.
-    random.Random(f"{seed}:{question.id}").shuffle(passages)  # noqa: S311 (nothing to guard)
+    random.Random(encodable(f"{seed}:{question.id}")).shuffle(passages)  # noqa: S311 (nothing to guard)
     return replace(question, passages=tuple(passages))

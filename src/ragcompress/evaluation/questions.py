@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ragcompress.errors import InputError
 from ragcompress.options import check_range
 from ragcompress.types import Document
 
@@ -103,3 +104,12 @@ class Dataset:
     sha256: str
     selection: Selection = Selection()
     skipped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the name, which becomes that of a folder.
+
+        Raises:
+            InputError: it cannot be one.
+        """
+        if not self.name or self.name.startswith(".") or any(character in "/\\:\0\n" for character in self.name):
+            raise InputError(f"a dataset cannot be called {self.name!r}.", hint="It becomes the name of a folder.")

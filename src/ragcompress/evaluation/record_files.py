@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -153,13 +154,12 @@ def read_summaries(folder: Path) -> list[Summary]:
     return found
 
 
-def open_folder(out: Path, dataset: Dataset, selection: dict[str, Any]) -> Path:
+def open_folder(out: Path, dataset: Dataset) -> Path:
     """Make the folder of a dataset, unless it holds results of other data.
 
     Args:
         out: of all results.
         dataset: its questions are written there.
-        selection: which of them are evaluated.
 
     Returns:
         The folder.
@@ -167,7 +167,7 @@ def open_folder(out: Path, dataset: Dataset, selection: dict[str, Any]) -> Path:
     Raises:
         InputError: it holds results of other data, or cannot be made.
     """
-    folder = out / dataset.name
+    folder, selection = out / dataset.name, asdict(dataset.selection)
     for summary in read_summaries(folder):
         if summary.sha256 != dataset.sha256:
             raise InputError(

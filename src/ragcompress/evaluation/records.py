@@ -103,6 +103,8 @@ class Summary:
         failures: how many questions failed, by step.
         first_failures: a few of them, each with the id of its question.
         reader: name of the reader; None: nothing was answered.
+        reader_settings: what its answers depend on; None: nothing was answered.
+        judge: the same of the judge; None: there was none.
         counter: what a token is.
         metrics: estimates by the names of ``ragcompress.evaluation.measures.MEASURES``.
         differences: the same minus those of all documents, over the questions that both have.
@@ -110,6 +112,8 @@ class Summary:
         seed: of everything drawn.
         environment: versions of libraries, hardware, and the day.
         fingerprint: of everything that the records depend on.
+        compared_with: fingerprints of what this was compared with, by name: all documents, and the contestant whose
+            length it was cut to. Where that has another one now, the comparison is of the past.
     """
 
     contestant: str
@@ -124,6 +128,8 @@ class Summary:
     failures: Mapping[str, int]
     first_failures: tuple[str, ...]
     reader: str | None
+    reader_settings: Mapping[str, Any] | None
+    judge: Mapping[str, Any] | None
     counter: str
     metrics: Mapping[str, Estimate]
     differences: Mapping[str, Estimate]
@@ -131,6 +137,7 @@ class Summary:
     seed: int
     environment: Mapping[str, Any]
     fingerprint: str
+    compared_with: Mapping[str, str]
 
 
 def record_as_json(record: Record) -> dict[str, Any]:

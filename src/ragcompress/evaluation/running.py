@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ragcompress.composing.lengths import output_length
 from ragcompress.errors import CheckpointError, InputError, MissingExtraError, OptionError
 from ragcompress.evaluation import answers
-from ragcompress.evaluation.baselines import all_documents
+from ragcompress.evaluation.baselines import all_documents, no_context
 from ragcompress.evaluation.contestants import Compress, Compressed
 from ragcompress.evaluation.judging import judge_each
 from ragcompress.evaluation.operations import forward_flops
@@ -16,18 +16,20 @@ from ragcompress.evaluation.prompts import extract_answer
 from ragcompress.evaluation.questions import Question
 from ragcompress.evaluation.readers import Patience, read_each
 from ragcompress.evaluation.readers.base import ContextReader, PromptReader, Reading
+from ragcompress.evaluation.readers.failures import describe
 from ragcompress.evaluation.record_files import RecordFile
 from ragcompress.evaluation.records import Failure, KeptSegment, Record
 from ragcompress.evaluation.support import support
-from ragcompress.tokens import TokenCounter
+from ragcompress.tokens import TokenCounter, WordCounter
 from ragcompress.types import CompressedContext, MemorySegment, Segment, write_out
+from ragcompress.view import visible
 
 # Questions whose contexts are in memory at once, and answered together.
-_AT_ONCE = 32
+_AT_ONCE = 16
 # After so many questions in a row that fail from the first on, the others would fail as well.
 _HOPELESS = 5
-# What is wrong with the run and not with a question.
-_OF_THE_RUN = (OptionError, CheckpointError, MissingExtraError)
+# Longest message of a failure, in characters: what was raised may quote a whole prompt.
+_MESSAGE_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +41,18 @@ class Scale:
         reader: answers; None: nobody does.
         judge: says whether answers are right; None: nobody does.
         to_answer: ids of the questions that are answered.
+        patience: decides when a reader or a judge that fails is asked no more; of the whole run.
     """
 
     counter: TokenCounter
     reader: ContextReader | None
     judge: PromptReader | None
     to_answer: frozenset[str]
-
-
-class _Forgiving(Patience):
-    """Takes no offence at questions: all documents may be too long for a reader that reads everything else."""
-
-    def note(self, outcome: object) -> None:
-        """Count what is not the question's own fault."""
-        if not isinstance(outcome, InputError):
-            super().note(outcome)
+    patience: Patience
 
 
 def run_contestant(
-    compress: Callable[[], Compress],
+    compress: Compress,
     questions: Sequence[Question],
     budgets: Mapping[str, int] | None,
     scale: Scale,
@@ -67,7 +62,7 @@ def run_contestant(
     """Let one contestant compress the passages of every question; a run that was interrupted goes on.
 
     Args:
-        compress: loads the contestant; called only if something is left to do.
+        compress: what it does.
         questions: (n_questions,).
         budgets: the most tokens by question, of those that can be compared; None: no limit.
         scale: what the contexts are measured with.
@@ -79,26 +74,29 @@ def run_contestant(
 
     Raises:
         InputError: the first questions all fail; the message is that of the first.
-        RagCompressError: the contestant cannot be loaded.
+        RagCompressError: the very first question shows that an option, a package or a checkpoint is missing.
     """
     done = {record.id: record for record in file.read()}
+    if any(record.answer is not None for record in done.values()):
+        scale.patience.note(True)  # the reader has answered before
     wanted = [question for question in questions if budgets is None or question.id in budgets]
     advance(len(questions) - len(wanted) + sum(question.id in done for question in wanted))
     left = [question for question in wanted if question.id not in done]
     if left:
-        ready = compress()
-        _compressed(ready, left[0], budgets)  # what is computed once in a process is nobody's latency
+        # What is computed once in a process is nobody's latency, and what is wrong with the run is seen here.
+        first = _compressed(compress, left[0], budgets)
+        if isinstance(first, (OptionError, CheckpointError, MissingExtraError)):
+            raise first
     file.begin(done[question.id] for question in wanted if question.id in done)
-    patience = _Forgiving()
     for start in range(0, len(left), _AT_ONCE):
         group = left[start : start + _AT_ONCE]
         made = []
         for question in group:
-            made.append(_compressed(ready, question, budgets))
-            first = [each for each in made if isinstance(each, Exception)]
-            if not done and len(first) == len(made) == min(_HOPELESS, len(left)):
-                raise InputError(f"the first {len(made)} questions all fail: {_told(first[0])}") from first[0]
-        records = _records(group, made, scale, patience)
+            made.append(_compressed(compress, question, budgets))
+            failed = [each for each in made if isinstance(each, Exception)]
+            if not done and len(failed) == len(made) == min(_HOPELESS, len(left)):
+                raise InputError(f"the first {len(made)} questions all fail: {describe(failed[0])}") from failed[0]
+        records = _records(group, made, scale)
         file.append(records)
         done |= {record.id: record for record in records}
         advance(len(group))
@@ -108,33 +106,38 @@ def run_contestant(
 def _compressed(compress: Compress, question: Question, budgets: Mapping[str, int] | None) -> Compressed | Exception:
     try:
         return compress(question, None if budgets is None else budgets[question.id])
-    except _OF_THE_RUN:
-        raise
     except Exception as error:  # other people's code fails in its own ways; the run goes on with the next question
         return error
 
 
-def _records(
-    questions: Sequence[Question], made: Sequence[Compressed | Exception], scale: Scale, patience: Patience
-) -> list[Record]:
+def _records(questions: Sequence[Question], made: Sequence[Compressed | Exception], scale: Scale) -> list[Record]:
     records = {}
     contexts: dict[str, CompressedContext] = {}
     by_id = {question.id: question for question in questions}
+    asked = scale.to_answer if scale.reader is not None else frozenset()
     for question, each in zip(questions, made, strict=True):
         if isinstance(each, Exception):
-            records[question.id] = Record(question.id, failure=Failure("compress", _told(each)))
+            records[question.id] = _lost(question, each, answered=question.id in asked)
             continue
         records[question.id] = _measured(question, each, scale.counter)
-        if scale.reader is not None and question.id in scale.to_answer:
+        if question.id in asked:
             contexts[question.id] = each.context
     if scale.reader is not None and contexts:
-        readings = read_each(scale.reader, list(contexts.values()), patience=patience)
+        readings = read_each(scale.reader, list(contexts.values()), patience=scale.patience)
         for identifier, reading in zip(contexts, readings, strict=True):
             records[identifier] = _answered(by_id[identifier], records[identifier], reading, scale.reader)
     if scale.judge is not None:
         answered = [identifier for identifier in contexts if records[identifier].answer is not None]
-        _judge([by_id[identifier] for identifier in answered], records, scale.judge, patience)
+        _judge([by_id[identifier] for identifier in answered], records, scale.judge, scale.patience)
     return [records[question.id] for question in questions]
+
+
+def _lost(question: Question, error: Exception, *, answered: bool) -> Record:
+    """A compressor that fails has kept nothing: leaving such questions out would flatter it."""
+    metrics = {"answer_in_context": 0.0, **support(question, no_context(question, WordCounter()))}
+    if answered:
+        metrics |= {"exact_match": 0.0, "f1": 0.0, "cover_match": 0.0}
+    return Record(question.id, metrics=metrics, failure=Failure("compress", _told(error)))
 
 
 def _measured(question: Question, made: Compressed, counter: TokenCounter) -> Record:
@@ -199,9 +202,12 @@ def _judge(questions: Sequence[Question], records: dict[str, Record], reader: Pr
         record = records[question.id]
         if isinstance(verdict, Exception):
             records[question.id] = replace(record, failure=Failure("judge", _told(verdict)))
-        elif verdict is not None:
+        elif verdict is None:
+            records[question.id] = replace(record, failure=Failure("judge", "it said neither yes nor no"))
+        else:
             records[question.id] = replace(record, metrics={**record.metrics, "judge": verdict})
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    line = visible(describe(error))
+    return line if len(line) <= _MESSAGE_CHARS else f"{line[: _MESSAGE_CHARS - 1]}…"

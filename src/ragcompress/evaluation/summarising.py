@@ -77,11 +77,14 @@ def failures(records: Sequence[Record]) -> tuple[Mapping[str, int], tuple[str, .
         records: of one contestant.
 
     Returns:
-        Numbers of questions by step, and the first few messages with the ids of their questions.
+        Numbers of questions by step, and the first few kinds of error with the ids of their questions: messages may
+        quote passages, which summaries do not hold.
     """
     failed = [record for record in records if record.failure is not None]
     counts = Counter(record.failure.step for record in failed if record.failure is not None)
     shown = tuple(
-        f"{record.id}: {record.failure.message}" for record in failed[:_MOST_FAILURES] if record.failure is not None
+        f"{record.id}: {record.failure.message.partition(':')[0]}"
+        for record in failed[:_MOST_FAILURES]
+        if record.failure is not None
     )
     return {str(step): n for step, n in counts.items()}, shown

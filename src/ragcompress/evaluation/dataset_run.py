@@ -1,0 +1,182 @@
+"""All contestants on one dataset: records first, then summaries, which follow from the records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ragcompress.errors import RagCompressError
+from ragcompress.evaluation.baselines import ALL_DOCUMENTS, NO_CONTEXT
+from ragcompress.evaluation.contestants import Contestant
+from ragcompress.evaluation.environment import environment, peak_memory_mib, reset_peak_memory
+from ragcompress.evaluation.identity import code_hash, hash_of, questions_hash
+from ragcompress.evaluation.questions import Dataset
+from ragcompress.evaluation.record_files import RecordFile, read_summaries, write_summary
+from ragcompress.evaluation.records import FORMAT, Record, Summary
+from ragcompress.evaluation.running import Scale, run_contestant
+from ragcompress.evaluation.summarising import estimates, failures, paired_differences
+
+Told = Callable[[str, str, int, int], None]
+
+
+class DatasetRun:
+    """All contestants on one dataset.
+
+    Attributes:
+        dataset: the questions.
+        folder: of its results.
+        scale: what contexts are measured and answered with.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        folder: Path,
+        scale: Scale,
+        *,
+        seed: int,
+        restart: bool,
+        progress: Told,
+        remark: Callable[[str], None],
+    ) -> None:
+        """Begin with nothing done.
+
+        Args:
+            dataset: the questions.
+            folder: of its results.
+            scale: what contexts are measured and answered with.
+            seed: of everything drawn.
+            restart: whether earlier records are thrown away.
+            progress: told dataset, contestant, questions done, questions in all.
+            remark: told what was skipped.
+        """
+        self.dataset = dataset
+        self.folder = folder
+        self.scale = scale
+        self._seed = seed
+        self._restart = restart
+        self._progress = progress
+        self._remark = remark
+        self._environment = environment()
+        self._earlier = {each.contestant: each for each in read_summaries(folder)}
+        self._records: dict[str, list[Record]] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._n_new: dict[str, int] = {}
+
+    def run(self, contestants: Sequence[Contestant]) -> list[Summary]:
+        """Run contestants one after the other.
+
+        Args:
+            contestants: no context and all documents first; what is cut to another's length behind that.
+
+        Returns:
+            A summary each, all documents first; a peer that cannot run has none.
+        """
+        ends = {each.name: each for each in contestants[:2]}
+        # Whether a reader can be read at all is seen without a context, which is short enough for any.
+        peaks = {name: self._run(ends[name]) for name in (NO_CONTEXT, ALL_DOCUMENTS)}
+        found = [self._summarise(ends[name], peaks[name]) for name in (ALL_DOCUMENTS, NO_CONTEXT)]
+        for contestant in contestants[2:]:
+            try:
+                found.append(self._summarise(contestant, self._run(contestant)))
+            except RagCompressError as error:
+                if contestant.kind != "peer":
+                    raise
+                self._remark(f"{contestant.name} was skipped: {error}")
+        return found
+
+    def _run(self, contestant: Contestant) -> float | None:
+        """Bring the records of a contestant together; gives the most memory that this took."""
+        with contestant.prepare() as ready:
+            fingerprint = self._fingerprint(contestant, ready.identity)
+            self._fingerprints[contestant.name] = fingerprint
+            n_all, n_done = len(self.dataset.questions), 0
+
+            def advance(more: int) -> None:
+                nonlocal n_done
+                n_done += more
+                self._progress(self.dataset.name, contestant.name, n_done, n_all)
+
+            budgets = None
+            if contestant.matched_to is not None:
+                others = self._records[contestant.matched_to]
+                budgets = {each.id: int(each.metrics["tokens"]) for each in others if "tokens" in each.metrics}
+            file = RecordFile(self.folder / f"{contestant.name}.jsonl", fingerprint)
+            n_known = 0 if self._restart else len(file.read())
+            if self._restart:
+                file.begin(())
+            reset_peak_memory()
+            scale = self.scale if contestant.answered else replace(self.scale, reader=None, judge=None)
+            records = run_contestant(ready.compress, self.dataset.questions, budgets, scale, file, advance)
+        self._records[contestant.name] = records
+        self._n_new[contestant.name] = len(records) - n_known
+        return peak_memory_mib()
+
+    def _summarise(self, contestant: Contestant, peak: float | None) -> Summary:
+        name = contestant.name
+        records, fingerprint = self._records[name], self._fingerprints[name]
+        counts, first = failures(records)
+        reader = self.scale.reader if contestant.answered else None
+        judge = self.scale.judge if contestant.answered else None
+        beside = [other for other in (ALL_DOCUMENTS, contestant.matched_to) if other is not None and other != name]
+        summary = Summary(
+            contestant=name,
+            kind=contestant.kind,
+            matched_to=contestant.matched_to,
+            settings=contestant.settings,
+            dataset=self.dataset.name,
+            sha256=self.dataset.sha256,
+            selection=asdict(self.dataset.selection),
+            n_questions=len(records),
+            n_answered=sum(record.answer is not None for record in records),
+            failures=counts,
+            first_failures=first,
+            reader=None if reader is None else reader.name,
+            reader_settings=None if reader is None else reader.settings(),
+            judge=None if judge is None else judge.settings(),
+            counter=self.scale.counter.name,
+            metrics=estimates(records, seed=self._seed),
+            differences=paired_differences(records, self._records[ALL_DOCUMENTS], seed=self._seed)
+            if name != ALL_DOCUMENTS
+            else {},
+            peak_memory_mib=peak,
+            seed=self._seed,
+            environment=self._environment,
+            fingerprint=fingerprint,
+            compared_with={other: self._fingerprints[other] for other in beside},
+        )
+        earlier = self._earlier.get(name)
+        if earlier is not None and earlier.fingerprint == fingerprint and not self._n_new[name]:
+            # Nothing was left to do, and so there is nothing to say of today's memory.
+            summary = replace(summary, peak_memory_mib=earlier.peak_memory_mib, environment=earlier.environment)
+        write_summary(self.folder, summary)
+        return summary
+
+    def _fingerprint(self, contestant: Contestant, identity: str) -> str:
+        reader, judge = self.scale.reader, self.scale.judge
+        matched = contestant.matched_to
+        where: dict[str, Any] = {name: value for name, value in self._environment.items() if name != "date"}
+        asked: Mapping[str, Any] = {}
+        if contestant.answered:
+            asked = {
+                "reader": None if reader is None else reader.settings(),
+                "judge": None if judge is None else judge.settings(),
+                "to_answer": len(self.scale.to_answer),
+            }
+        return hash_of(
+            {
+                "format": FORMAT,
+                "code": code_hash(),
+                "environment": where,
+                "contestant": contestant.settings,
+                "identity": identity,
+                "matched_to": None if matched is None else self._fingerprints[matched],
+                "questions": questions_hash(self.dataset),
+                "sha256": self.dataset.sha256,
+                "counter": self.scale.counter.name,
+                "seed": self._seed,
+                **asked,
+            }
+        )
