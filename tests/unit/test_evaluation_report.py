@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 import typer
@@ -13,10 +14,12 @@ from typer.testing import CliRunner
 
 from ragcompress.cli_report import report
 from ragcompress.errors import InputError, MissingExtraError, OptionError
-from ragcompress.evaluation.records import Failure, KeptSegment, Record
+from ragcompress.evaluation.records import Estimate, Failure, KeptSegment, Record
 from ragcompress.evaluation.report import markdown, read_results, write_report
+from ragcompress.evaluation.report.comparisons import low_share, share_of_budget
 from ragcompress.evaluation.report.contestants import appearances, in_order
 from ragcompress.evaluation.report.findings import finding
+from ragcompress.evaluation.report.formatting import direction, verdict
 from tests.unit.evaluation_results import change, estimate, question, record, rivers, summary, write_dataset
 
 HOSTILE = "</script><script>window.hacked = 1</script><!-- <img src=x onerror=hacked=1> | ` &amp;"
@@ -77,6 +80,10 @@ def test_a_broken_summary_is_named(tmp_path, content, said):
         ({"reader": None, "counter": 3}, "counter is 3, expected a string"),
         ({"metrics": {"f1": {"mean": "high", "low": 0, "high": 1, "n": 1}}}, "mean of f1 is 'high'"),
         ({"settings": []}, "settings is [], expected an object"),
+        ({"n_answered": None}, "n_answered is None, expected a whole number"),
+        ({"judge": "me"}, "judge is 'me', expected an object or null"),
+        ({"compared_with": None}, "compared_with is None, expected an object"),
+        ({"first_failures": [3]}, "first_failures is [3], expected strings"),
     ],
 )
 def test_a_summary_with_a_wrong_field_is_named(tmp_path, fields, said):
@@ -94,6 +101,7 @@ def test_a_summary_with_a_wrong_field_is_named(tmp_path, fields, said):
         ("selection", {"limit": 5}, ('"limit": null', '"limit": 5')),
         ("reader", "another-reader", ("tiny-reader", "another-reader")),
         ("counter", "letters", ("words", "letters")),
+        ("reader_settings", {"max_new_tokens": 99}, ('"max_new_tokens": 16', '{"max_new_tokens": 99}')),
     ],
 )
 def test_results_that_do_not_belong_together_are_refused_with_both_values(tmp_path, field, value, shown):
@@ -121,8 +129,43 @@ def test_one_name_from_two_folders_is_checked_as_well(tmp_path):
 
 
 def test_a_contestant_that_was_not_answered_may_stand_beside_others(tmp_path):
-    change(rivers(tmp_path) / "ranker-2.json", reader=None)
+    place = rivers(tmp_path)
+    change(place / "ranker-2.json", reader=None, reader_settings=None)
+    change(place / "ranker-10.json", n_answered=0, reader_settings={"max_new_tokens": 99})
     assert len(read_results(tmp_path).datasets[0].summaries) == 6
+
+
+def test_answers_under_different_judges_are_refused_and_those_without_one_are_not(tmp_path):
+    place = rivers(tmp_path)
+    change(place / "ranker-2.json", judge={"name": "strict"})
+    assert len(read_results(tmp_path).datasets[0].summaries) == 6
+    change(place / "ranker-10.json", judge={"name": "mild"})
+    with pytest.raises(InputError, match="different judges") as raised:
+        read_results(tmp_path)
+    assert all(each in str(raised.value) for each in ("strict", "ranker-2.json", "mild", "ranker-10.json"))
+
+
+def test_a_comparison_with_an_earlier_run_is_marked_on_the_page_and_below_the_table(tmp_path):
+    place = rivers(tmp_path)
+    assert "earlier run" not in pages(tmp_path) + markdown(tmp_path)
+    change(place / "ranker-2.json", fingerprint="a newer one")
+    said = "ranker-2--first-tokens, ranker-2--trimmer were compared with an earlier run of ranker-2; evaluate again."
+    assert f'<p class="note">{said}</p>' in pages(tmp_path)
+    assert markdown(tmp_path).endswith(f"\n\n{said}\n")
+    (place / "ranker-2.json").unlink()
+    gone = "an earlier run of ranker-2, of which there is no summary any more; evaluate again."
+    assert gone in pages(tmp_path)
+    assert gone in markdown(tmp_path)
+
+
+def test_the_finding_takes_no_difference_from_an_earlier_run(tmp_path):
+    place = rivers(tmp_path)
+    assert "points" in finding(read_results(tmp_path).datasets[0])
+    change(place / "all-documents.json", fingerprint="a newer one")
+    said = finding(read_results(tmp_path).datasets[0])
+    assert "ranker-10 does best" in said
+    assert "points" not in said
+    assert "interval" not in said
 
 
 def test_records_of_another_run_are_left_out_and_that_is_said(tmp_path):
@@ -145,6 +188,11 @@ def test_half_a_line_at_the_end_of_an_interrupted_run_is_left_out(tmp_path):
         ("ranker-2.jsonl", "[]", "holds a list"),
         ("ranker-2.jsonl", '{"id": "q1"}', "'segments' is missing"),
         ("ranker-2.jsonl", '{"id": "q1", "segments": [], "metrics": {"f1": "x"}}', "f1 is 'x'"),
+        (
+            "ranker-2.jsonl",
+            '{"id": "q", "segments": [], "metrics": {}, "failure": {"step": "read", "message": 3}}',
+            "message is 3",
+        ),
         ("ranker-2.jsonl", '{"id": 1, "segments": [], "metrics": {}}', "id is 1"),
         ("ranker-2.jsonl", '{"id": "q", "segments": [{"sources": [["a", 0, 1]]}], "metrics": {}}', "a source is"),
         ("questions.jsonl", '{"id": "q1"}', "question must be a text"),
@@ -173,8 +221,23 @@ def test_a_page_without_questions_says_why(tmp_path):
 def test_failures_and_unequal_hardware_are_said(tmp_path):
     change(rivers(tmp_path) / "ranker-10.json", environment={"processor": "another"})
     notes = " ".join(read_results(tmp_path).datasets[0].notes)
-    assert "ranker-2: 1 of 12 questions failed (compress: 1). q2: ValueError: the bridge is closed" in notes
+    assert "ranker-2: 1 of 12 questions failed (compress: 1). q2: ValueError" in notes
     assert "times cannot be compared" in notes
+
+
+def test_messages_of_failures_are_shown_as_one_visible_line(tmp_path):
+    each = question(0)
+    failed = Record("q0", failure=Failure("compress", "ValueError: first\nsecond\x1b[2J \x07" + "and so on " * 1000))
+    contestants = {"all-documents": ("baseline", None, [record(each, 1)]), "ranker": ("compressor", None, [failed])}
+    place = write_dataset(tmp_path, [each], contestants)
+    change(place / "ranker.json", first_failures=[f"q0: {failed.failure.message}"])
+    shown = packed(pages(tmp_path))["records"][1][0]["failure"][1]
+    assert shown.startswith("ValueError: first second\N{REPLACEMENT CHARACTER}[2J \N{REPLACEMENT CHARACTER}and so")
+    assert len(shown) == 200
+    (note,) = [note for note in read_results(tmp_path).datasets[0].notes if "failed" in note]
+    start = "ranker: 1 of 1 questions failed (compress: 1). "
+    assert note.startswith(f"{start}q0: {shown[:190]}")
+    assert len(note) == len(start) + 200
 
 
 def test_compressors_stand_before_what_was_cut_to_their_length_and_10_after_2(tmp_path):
@@ -199,10 +262,71 @@ def test_markdown_has_a_row_a_contestant_and_only_columns_that_occur(tmp_path):
     )
     assert lines[4].startswith("| all-documents | 40 | 1.0× | 91.7 (")
     assert lines[6].startswith("| **ranker-2** | 10.0 | 4.0× | 90.9 (")
-    assert lines[6].endswith(" | 5.0 / 5.0 | 115 / 115 | 1 |")
-    assert lines[7].startswith("| first-tokens, at the length of ranker-2 | 7.0 | 5.7× | 50.0 (")
+    assert lines[6].endswith(" | 5.0 / 5.0 (n 11) | 115 / 115 (n 11) | 1 |")
+    assert lines[7].startswith("| first-tokens, at the length of ranker-2 | 7.0 (70 %) | 5.7× | 50.0 (")
     assert "\N{BLACK DOWN-POINTING TRIANGLE}" in lines[5]
     assert {line.count(" | ") for line in lines[4:10]} == {8}
+
+
+def test_a_mean_of_fewer_questions_says_how_many(tmp_path):
+    rivers(tmp_path)
+    lines = markdown(tmp_path).splitlines()
+    assert re.search(r"\| 90\.9 \([\d.]+–100\.0, n 11\) \|", lines[6])
+    assert not any("n 12" in line for line in lines)
+    assert "n: number of questions" in lines[-3]
+    page = pages(tmp_path)
+    assert re.search(r"<td[^>]*>90\.9<small>[\d.]+–100\.0 · n 11</small>", page)
+    assert "n: number of questions" in page
+
+
+def test_equal_numbers_of_questions_are_not_told(tmp_path):
+    questions = [question(number) for number in range(3)]
+    every = [record(each, 1) for each in questions]
+    write_dataset(tmp_path, questions, {"all-documents": ("baseline", None, every), "a": ("compressor", None, every)})
+    for text in (pages(tmp_path), markdown(tmp_path)):
+        assert "n: number of questions" not in text
+        assert "n 3" not in text
+
+
+def test_what_does_not_fill_the_length_allowed_says_so(tmp_path):
+    rivers(tmp_path)
+    page = pages(tmp_path)
+    assert "70 % of the tokens of ranker-2" in page
+    assert "100 % of the tokens of ranker-2" in page
+    assert re.search(r"<td[^>]*>7\.0 \(70 %\)<small>", page)
+    assert "100 %)" not in page
+    assert "more than chance. n: number of questions, where others in the column have more. % beside tokens" in page
+    assert markdown(tmp_path).splitlines()[-1].startswith("% beside tokens: ")
+    rivers(tmp_path, name="lakes")
+    assert "7.0 tokens (70 %)" in pages(tmp_path)
+
+
+@pytest.mark.parametrize(("n_tokens", "said"), [(8.99, "89 %"), (9.0, ""), (10.0, "")])
+def test_a_length_below_nine_tenths_is_not_equal(n_tokens, said):
+    tokens = {name: {"tokens": estimate(mean, mean, mean)} for name, mean in (("a", 10.0), ("b", n_tokens))}
+    base = summary("a", [], [], metrics=tokens["a"])
+    cut = summary("a--b", [], [], kind="peer", matched_to="a", metrics=tokens["b"])
+    assert low_share(cut, [base, cut]) == said
+    assert low_share(base, [base, cut]) == ""
+
+
+def test_a_share_of_no_length_is_not_told():
+    base = summary("a", [], [], metrics={"tokens": estimate(0.0, 0.0, 0.0)})
+    cut = summary("a--b", [], [], matched_to="a", metrics={"tokens": estimate(0.0, 0.0, 0.0)})
+    assert share_of_budget(cut, [base, cut]) is None
+    assert share_of_budget(cut, [cut]) is None
+
+
+def test_a_peer_that_was_cut_to_no_length_is_not_said_to_be(tmp_path):
+    questions = [question(number) for number in range(3)]
+    every = [record(each, 1) for each in questions]
+    contestants = {"all-documents": ("baseline", None, every), "ranker": ("compressor", None, every)}
+    write_dataset(tmp_path, questions, {**contestants, "extractor": ("peer", None, every)})
+    page = pages(tmp_path)
+    assert "<bdi>extractor</bdi><small>peer, at a length of its own</small>" in page
+    assert "cut to" not in page
+    assert "| extractor, at a length of its own | 10.0 |" in markdown(tmp_path)
+    assert "at the length of" not in markdown(tmp_path)
 
 
 def test_markdown_has_a_heading_for_each_of_several_datasets(tmp_path):
@@ -343,15 +467,49 @@ def test_the_finding_says_whether_the_gain_is_beyond_chance(tmp_path):
     assert finding(dataset).startswith(
         "All documents: 91.7 % (contains) with 40 tokens. Of 2 compressors, ranker-10 does best: "
     )
-    assert "within chance" in finding(dataset)
+    assert finding(dataset).endswith(
+        "+0.0 points (95 % interval 0.0 to 0.0: the same on every question, so without a verdict). "
+        "The interval is not corrected for choosing the best of 2."
+    )
     better = summary(
         "ranker-2", [], [], metrics={"f1": estimate(0.6, 0.5, 0.7)}, differences={"f1": estimate(0.1, 0.05, 0.2)}
     )
     everything = summary("all-documents", [], [], kind="baseline", metrics={"f1": estimate(0.5, 0.4, 0.6)})
-    from dataclasses import replace
-
     said = finding(replace(dataset, summaries=(everything, better)))
     assert said.endswith("ranker-2: 60.0 % (F1), +10.0 points (95 % interval 5.0 to 20.0: more than chance).")
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (Estimate(1.0, 1.0, 1.0, 1), "1 question is too few to tell it from chance"),
+        (Estimate(0.4, 0.1, 0.7, 9), "9 questions are too few to tell it from chance"),
+        (Estimate(1.0, 1.0, 1.0, 10), "the same on every question, so without a verdict"),
+        (Estimate(0.4, -0.1, 0.7, 10), "within chance"),
+        (Estimate(0.4, 0.1, 0.7, 10), "more than chance"),
+        (Estimate(-0.4, -0.7, -0.1, 10), "less, beyond chance"),
+    ],
+)
+def test_a_difference_has_a_verdict_only_where_questions_allow_one(difference, said):
+    assert verdict(difference) == said
+    marks = {"more than chance": "more", "less, beyond chance": "less"}
+    assert direction(difference) == marks.get(said, "")
+
+
+def test_one_question_gives_no_verdict_anywhere(tmp_path):
+    each = question(0)
+    contestants = {
+        "all-documents": ("baseline", None, [record(each, 0)]),
+        "ranker": ("compressor", None, [record(each, 1)]),
+    }
+    write_dataset(tmp_path, [each], contestants)
+    (dataset,) = read_results(tmp_path).datasets
+    assert dataset.summaries[1].differences["f1"].low > 0
+    page, table = pages(tmp_path), markdown(tmp_path)
+    assert "100.0: 1 question is too few to tell it from chance)." in finding(dataset)
+    assert "not corrected" not in finding(dataset)
+    assert "than chance" not in page
+    assert not re.search("[\N{BLACK UP-POINTING TRIANGLE}\N{BLACK DOWN-POINTING TRIANGLE}]", table)
 
 
 def test_several_datasets_have_an_overview_with_a_mean(tmp_path):

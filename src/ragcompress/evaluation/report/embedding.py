@@ -14,6 +14,7 @@ from ragcompress.evaluation.baselines import ALL_DOCUMENTS, NO_CONTEXT
 from ragcompress.evaluation.questions import Question
 from ragcompress.evaluation.records import KeptSegment, Record
 from ragcompress.evaluation.report.contestants import in_order
+from ragcompress.evaluation.report.formatting import one_line
 from ragcompress.evaluation.report.reading import DatasetResults
 from ragcompress.view import LEVELS, visible
 
@@ -153,7 +154,7 @@ def _record(record: Record | None, units: Sequence[_Units]) -> dict[str, Any] | 
     return {
         "answer": record.answer,
         "metrics": {name: _short(value) for name, value in record.metrics.items()},
-        "failure": None if record.failure is None else [record.failure.step, record.failure.message],
+        "failure": None if record.failure is None else [record.failure.step, one_line(record.failure.message)],
         "segments": [
             {
                 "sources": list(_sources(segment, units)),

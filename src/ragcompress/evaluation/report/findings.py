@@ -5,6 +5,7 @@ from __future__ import annotations
 from ragcompress.evaluation.baselines import ALL_DOCUMENTS
 from ragcompress.evaluation.records import Estimate, Summary
 from ragcompress.evaluation.report import formatting
+from ragcompress.evaluation.report.comparisons import earlier_runs
 from ragcompress.evaluation.report.contestants import ANSWERS, accuracy_measures
 from ragcompress.evaluation.report.reading import DatasetResults
 
@@ -34,9 +35,13 @@ def finding(dataset: DatasetResults) -> str:
             f"{which}: {_score(name, best.metrics[name])}{_length(best)}."
         )  # fmt: skip
     most = " does best" if len(rivals) > 1 else ""
+    gap = None if ALL_DOCUMENTS in earlier_runs(best, dataset.summaries) else best.differences.get(name)
+    chosen = (
+        f" The interval is not corrected for choosing the best of {len(rivals)}." if gap and len(rivals) > 1 else ""
+    )
     return (
         f"All documents: {_score(name, everything.metrics[name])}{_length(everything)}. "
-        f"{which}{most}: {_score(name, best.metrics[name])}{_length(best)}{_gap(name, best)}."
+        f"{which}{most}: {_score(name, best.metrics[name])}{_length(best)}{_gap(name, gap)}.{chosen}"
     )
 
 
@@ -49,10 +54,8 @@ def _length(summary: Summary) -> str:
     return "" if tokens is None else f" with {formatting.number('tokens', tokens.mean)} tokens"
 
 
-def _gap(name: str, summary: Summary) -> str:
-    gap = summary.differences.get(name)
+def _gap(name: str, gap: Estimate | None) -> str:
     if gap is None:
         return ""
     ends = f"95 % interval {formatting.number(name, gap.low)} to {formatting.number(name, gap.high)}"
-    way = {"more": "more than chance", "less": "less, beyond chance"}.get(formatting.direction(gap), "within chance")
-    return f", {formatting.signed(name, gap.mean)} points ({ends}: {way})"
+    return f", {formatting.signed(name, gap.mean)} points ({ends}: {formatting.verdict(gap)})"

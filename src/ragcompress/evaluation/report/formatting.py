@@ -6,8 +6,12 @@ import math
 
 from ragcompress.evaluation.measures import MEASURES, Measure
 from ragcompress.evaluation.records import Estimate
+from ragcompress.view import visible
 
 MINUS = "\N{MINUS SIGN}"
+# Of fewer, an interval from resampling is far too narrow, and of one it has no width at all.
+FEWEST_QUESTIONS = 10
+MOST_CHARACTERS = 200
 _SCALES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _COUNTS = ("tokens", "characters", "slots")
 _UNITS = {"share": "%", "ratio": "", "tokens": "", "characters": "", "slots": "", "ms": "ms", "flops": "FLOP"}
@@ -116,8 +120,57 @@ def direction(estimate: Estimate | None) -> str:
         estimate: of the difference; None: unknown.
 
     Returns:
-        ``"more"`` or ``"less"`` where the interval excludes 0, else an empty string.
+        ``"more"`` or ``"less"`` where the interval excludes 0 and is of enough questions to say so, else an empty
+        string.
     """
-    if estimate is None:
+    if estimate is None or not _is_telling(estimate):
         return ""
     return "more" if estimate.low > 0 else "less" if estimate.high < 0 else ""
+
+
+def _is_telling(estimate: Estimate) -> bool:
+    return estimate.n >= FEWEST_QUESTIONS and estimate.low < estimate.high
+
+
+def verdict(estimate: Estimate) -> str:
+    """Say in words what a difference shows.
+
+    Args:
+        estimate: of the difference.
+
+    Returns:
+        Whether it is beyond chance, or why that cannot be told.
+    """
+    if estimate.n < FEWEST_QUESTIONS:
+        few = "1 question is" if estimate.n == 1 else f"{estimate.n} questions are"
+        return f"{few} too few to tell it from chance"
+    if not _is_telling(estimate):
+        return "the same on every question, so without a verdict"
+    return {"more": "more than chance", "less": "less, beyond chance"}.get(direction(estimate), "within chance")
+
+
+def difference(name: str, estimate: Estimate) -> str:
+    """Write a difference with its interval and what it shows.
+
+    Args:
+        name: of the measure.
+        estimate: of the difference.
+
+    Returns:
+        The words.
+    """
+    ends = f"{number(name, estimate.low)} to {number(name, estimate.high)}"
+    return f"{signed(name, estimate.mean)} ({ends}), {verdict(estimate)}"
+
+
+def one_line(message: str) -> str:
+    """Shorten a message that somebody else has written.
+
+    Args:
+        message: untrusted text.
+
+    Returns:
+        At most 200 visible characters, without line breaks.
+    """
+    line = visible(" ".join(message.split()))
+    return line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -68,6 +68,8 @@ def _check(record: Record) -> None:
     """Raise TypeError for what a page could not be made of."""
     strings = [("id", record.id), ("answer", record.answer or "")]
     strings += [("text", segment.text or "") for segment in record.segments]
+    if record.failure is not None:
+        strings += [("step of the failure", record.failure.step), ("message", record.failure.message)]
     for name, value in strings:
         if not isinstance(value, str):
             raise TypeError(f"{name} is {value!r}, expected a string")

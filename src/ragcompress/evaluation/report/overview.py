@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ragcompress.evaluation.records import Summary
 from ragcompress.evaluation.report import formatting
+from ragcompress.evaluation.report.comparisons import low_share
 from ragcompress.evaluation.report.contestants import Appearance, accuracy_measures, in_order
 from ragcompress.evaluation.report.reading import Results
 from ragcompress.evaluation.report.tables import Cell, cell
@@ -48,7 +49,10 @@ def overview(results: Results, looks: Mapping[str, Appearance]) -> Overview:
     rows = []
     for summary in every:
         found = [each.get(summary.contestant) for each in by_dataset]
-        cells = [_cell(each, name) for each, name in zip(found, names, strict=True)]
+        cells = [
+            _cell(each, name, dataset.summaries)
+            for each, name, dataset in zip(found, names, results.datasets, strict=True)
+        ]
         alike = [each for each, name in zip(found, names, strict=True) if name == common]
         look = looks[summary.contestant]
         rows.append(
@@ -68,11 +72,12 @@ def overview(results: Results, looks: Mapping[str, Appearance]) -> Overview:
     return Overview(heads, tuple(rows), formatting.heading(common) if n_common > 1 else "", n_common)
 
 
-def _cell(summary: Summary | None, name: str) -> Cell:
+def _cell(summary: Summary | None, name: str, summaries: Sequence[Summary]) -> Cell:
     if summary is None or name not in summary.metrics:
         return Cell()
-    found, tokens = cell(summary, name), summary.metrics.get("tokens")
-    detail = "" if tokens is None else f"{formatting.number('tokens', tokens.mean)} tokens"
+    found, tokens, low = cell(summary, name, summaries), summary.metrics.get("tokens"), low_share(summary, summaries)
+    share = f" ({low})" if low else ""
+    detail = "" if tokens is None else f"{formatting.number('tokens', tokens.mean)} tokens{share}"
     return Cell(found.text, detail, found.difference, found.verdict, found.sort, found.title)
 
 

@@ -18,6 +18,7 @@ from ragcompress.errors import MissingExtraError
 from ragcompress.evaluation.baselines import ALL_DOCUMENTS, NO_CONTEXT
 from ragcompress.evaluation.records import Summary
 from ragcompress.evaluation.report import formatting
+from ragcompress.evaluation.report.comparisons import low_share, n_if_fewer, share_of_budget
 from ragcompress.evaluation.report.contestants import Appearance, accuracy_measures, appearances, in_order
 from ragcompress.evaluation.report.embedding import embedded, safe
 from ragcompress.evaluation.report.findings import finding
@@ -78,7 +79,7 @@ def _script() -> str:
 def _dataset(dataset: DatasetResults, looks: Mapping[str, Appearance], n_questions: int) -> dict[str, Any]:
     ordered = in_order(dataset.summaries)
     shown = columns(ordered)
-    cells = {summary.contestant: [cell(summary, column.name) for column in shown] for summary in ordered}
+    cells = {summary.contestant: [cell(summary, column.name, ordered) for column in shown] for summary in ordered}
     return {
         "name": dataset.name,
         "about": about(dataset),
@@ -97,6 +98,8 @@ def _dataset(dataset: DatasetResults, looks: Mapping[str, Appearance], n_questio
             for summary in ordered
         ],
         "compared": any(each.difference for row in cells.values() for each in row),
+        "uneven": any(n_if_fewer(summary, column.name, ordered) is not None for summary in ordered for column in shown),
+        "shorter": any(low_share(summary, ordered) for summary in ordered),
         "questions": embedded(dataset, n_questions),
         "why_no_questions": _why_no_questions(dataset, n_questions),
         "provenance": _provenance(ordered),
@@ -136,22 +139,24 @@ def _drawn(dataset: DatasetResults, looks: Mapping[str, Appearance]) -> dict[str
                 "name": summary.contestant,
                 "kind": summary.kind,
                 "look": asdict(looks[summary.contestant]),
-                "metrics": {name: _estimate(summary, name) for name in names if name in summary.metrics},
+                "metrics": {name: _estimate(summary, name, ordered) for name in names if name in summary.metrics},
             }
             for summary in ordered
         ],
     }  # fmt: skip
 
 
-def _estimate(summary: Summary, name: str) -> dict[str, Any]:
+def _estimate(summary: Summary, name: str, summaries: Sequence[Summary]) -> dict[str, Any]:
     estimate, gap = summary.metrics[name], gap_of(summary, name)
+    share = share_of_budget(summary, summaries) if name == "tokens" else None
     text = f"{formatting.number(name, estimate.mean)} ({formatting.interval(name, estimate)})"
-    difference = ""
-    if gap is not None:
-        ends = f"{formatting.number(name, gap.low)} to {formatting.number(name, gap.high)}"
-        chance = "" if formatting.direction(gap) else ", within chance"
-        difference = f"{formatting.signed(name, gap.mean)} ({ends}){chance}"
-    return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "text": text, "difference": difference}
+    return {
+        "mean": estimate.mean,
+        "low": estimate.low,
+        "high": estimate.high,
+        "text": text if share is None else f"{text}, {100 * share:.0f} % of {summary.matched_to}",
+        "difference": "" if gap is None else formatting.difference(name, gap),
+    }
 
 
 def _provenance(summaries: Sequence[Summary]) -> list[tuple[str, str]]:

@@ -14,10 +14,13 @@ from pathlib import Path
 from ragcompress.errors import InputError
 from ragcompress.evaluation.questions import Question
 from ragcompress.evaluation.records import QUESTIONS_FILE, Estimate, Record, Summary, read_summary
+from ragcompress.evaluation.report.comparisons import remarks_on_comparisons
+from ragcompress.evaluation.report.formatting import one_line
 from ragcompress.evaluation.report.lines import read_questions, read_records
 
 # What times depend on, as the environment of a summary names it.
 _HARDWARE = ("processor", "cores", "threads", "accelerator")
+_AGAIN = "Delete it and run the evaluation again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def read_results(folder: str | Path) -> Results:
 
     Raises:
         InputError: there is no summary, a file is broken, or results do not belong into one table: different data,
-            selections, readers or counters under the name of one dataset.
+            selections, readers (or settings of them), judges or counters under the name of one dataset.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -101,16 +104,16 @@ def _summary(path: Path) -> Summary:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:  # ValueError: also of bytes that are no UTF-8
-        raise InputError(f"{path} is not JSON: {error}.", hint="Delete it and run the evaluation again.") from error
+        raise InputError(f"{path} is not JSON: {error}.", hint=_AGAIN) from error
     try:
         if not isinstance(written, dict):
             raise TypeError(f"it holds a {type(written).__name__}, expected an object")
         summary = read_summary(written)
         _check_types(summary)
     except KeyError as error:
-        raise InputError(f"{path} is no summary of an evaluation: {error} is missing.") from error
+        raise InputError(f"{path} is no summary of an evaluation: {error} is missing.", hint=_AGAIN) from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is no summary of an evaluation: {error}.") from error
+        raise InputError(f"{path} is no summary of an evaluation: {error}.", hint=_AGAIN) from error
     return summary
 
 
@@ -119,9 +122,17 @@ def _check_types(summary: Summary) -> None:
     for name in ("contestant", "dataset", "sha256", "counter", "fingerprint"):
         if not isinstance(getattr(summary, name), str):
             raise TypeError(f"{name} is {getattr(summary, name)!r}, expected a string")
-    for name in ("settings", "selection", "environment", "failures"):
+    for name in ("n_questions", "n_answered"):
+        if not isinstance(getattr(summary, name), int):
+            raise TypeError(f"{name} is {getattr(summary, name)!r}, expected a whole number")
+    for name in ("settings", "selection", "environment", "failures", "compared_with"):
         if not isinstance(getattr(summary, name), Mapping):
             raise TypeError(f"{name} is {getattr(summary, name)!r}, expected an object")
+    for name in ("reader_settings", "judge"):
+        if not isinstance(getattr(summary, name), (Mapping, type(None))):
+            raise TypeError(f"{name} is {getattr(summary, name)!r}, expected an object or null")
+    if not all(isinstance(message, str) for message in summary.first_failures):
+        raise TypeError(f"first_failures is {list(summary.first_failures)!r}, expected strings")
     if summary.kind not in ("baseline", "compressor", "peer"):
         raise TypeError(f"kind is {summary.kind!r}, expected 'baseline', 'compressor' or 'peer'")
     for metric, estimate in (*summary.metrics.items(), *summary.differences.items()):
@@ -136,6 +147,8 @@ def _dataset(name: str, entries: Sequence[_Entry]) -> DatasetResults:
     _check_same(name, entries, "data of different sha256", lambda summary: summary.sha256, again)
     _check_same(name, entries, "different selections of questions", lambda summary: _json(summary.selection), again)
     _check_same(name, entries, "answers of different readers", lambda summary: summary.reader, again)
+    _check_same(name, entries, "answers of a reader with different settings", _reader_settings, again)
+    _check_same(name, entries, "answers under different judges", _judge, again)
     _check_same(name, entries, "lengths in different tokens", lambda summary: summary.counter, again)
     of: dict[str, Path] = {}
     for entry in entries:
@@ -176,6 +189,16 @@ def _check_same(
         first = first or (entry.path, found)
 
 
+def _reader_settings(summary: Summary) -> str | None:
+    """What answers depend on, if there are any."""
+    return _json(summary.reader_settings) if summary.n_answered and summary.reader_settings is not None else None
+
+
+def _judge(summary: Summary) -> str | None:
+    """What judged answers; nobody, like no answer at all, leaves a column empty and mixes nothing."""
+    return _json(summary.judge) if summary.n_answered and summary.judge is not None else None
+
+
 def _json(value: Mapping[str, object]) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
@@ -194,8 +217,9 @@ def _remarks(summaries: Sequence[Summary]) -> Iterator[str]:
         failed = sum(summary.failures.values())
         if failed:
             steps = ", ".join(f"{step}: {n:,}" for step, n in summary.failures.items() if n)
-            examples = "; ".join(summary.first_failures[:2])
+            examples = "; ".join(map(one_line, summary.first_failures[:2]))
             yield f"{summary.contestant}: {failed:,} of {summary.n_questions:,} questions failed ({steps}). {examples}"
+    yield from remarks_on_comparisons(summaries)
     numbers = sorted({summary.n_questions for summary in summaries})
     if len(numbers) > 1:
         yield f"Not all contestants saw the same number of questions: {', '.join(map(str, numbers))}."

@@ -1,4 +1,4 @@
-"""Tables of contestants: cells for the page, and the same numbers as Markdown for a README."""
+"""Tables of contestants: what the columns are, and cells for the page."""
 
 from __future__ import annotations
 
@@ -10,23 +10,19 @@ from ragcompress.evaluation.baselines import ALL_DOCUMENTS
 from ragcompress.evaluation.measures import MEASURES
 from ragcompress.evaluation.records import Estimate, Summary
 from ragcompress.evaluation.report import formatting
-from ragcompress.evaluation.report.contestants import ANSWERS, in_order, label_of, measures_that_occur
-from ragcompress.evaluation.report.reading import DatasetResults, Results
-from ragcompress.view import visible
+from ragcompress.evaluation.report.comparisons import low_share, n_if_fewer, share_of_budget
+from ragcompress.evaluation.report.contestants import ANSWERS, measures_that_occur
+from ragcompress.evaluation.report.reading import DatasetResults
 
 # What a page shows at once; the rest when it is asked for.
 _MAIN = {
     "cover_match", "f1", "exact_match", "judge", "support_recall", "document_recall", "answer_in_context", "tokens",
     "token_compression", "added_ms", "total_ms",
 }  # fmt: skip
-# Fewer, since nobody can ask a README for more.
-_IN_MARKDOWN = (
-    "cover_match", "f1", "judge", "support_recall", "document_recall", "answer_in_context", "added_ms", "total_ms",
-)  # fmt: skip
 # Beside all documents, everybody else is shorter and has lost something: only of these does a difference say more.
 COMPARED = (*ANSWERS, "prefill_ms", "read_ms", "total_ms")
 _FINGERPRINT = re.compile("@[0-9a-f]{8}$")
-_MARKS = {"more": "\N{BLACK UP-POINTING TRIANGLE}", "less": "\N{BLACK DOWN-POINTING TRIANGLE}", "": ""}
+MARKS = {"more": "\N{BLACK UP-POINTING TRIANGLE}", "less": "\N{BLACK DOWN-POINTING TRIANGLE}", "": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ class Cell:
 
     Attributes:
         text: the number; empty: there is none.
-        detail: its interval, or empty.
+        detail: its interval, and on how many questions it stands if others stand on more; or empty.
         difference: to all documents, where that is beyond chance.
         verdict: ``"better"``, ``"worse"`` or, where neither way is better, ``"other"``; empty: no difference.
         sort: by which the column is sorted; None: last.
@@ -98,12 +94,13 @@ def columns(summaries: Sequence[Summary]) -> list[Column]:
     return found
 
 
-def cell(summary: Summary, name: str) -> Cell:
+def cell(summary: Summary, name: str, summaries: Sequence[Summary]) -> Cell:
     """Write one number of a table.
 
     Args:
         summary: of the contestant.
         name: of the measure.
+        summaries: of the dataset, beside which it stands.
 
     Returns:
         The cell.
@@ -117,13 +114,19 @@ def cell(summary: Summary, name: str) -> Cell:
     if way:
         verdict = {("more", "high"): "better", ("less", "low"): "better"}.get((way, str(known.better)), "worse")
         verdict = verdict if known.better else "other"
+    n = n_if_fewer(summary, name, summaries)
+    details = [] if estimate.p50 is not None else [formatting.interval(name, estimate)]
+    details += [] if n is None else [f"n {n:,}"]
+    low = low_share(summary, summaries) if name == "tokens" else ""
+    share = share_of_budget(summary, summaries) if name == "tokens" else None
+    budget = [] if share is None else [f"{100 * share:.0f} % of the tokens of {summary.matched_to}"]
     return Cell(
-        text=_value(name, estimate),
-        detail="" if estimate.p50 is not None else formatting.interval(name, estimate),
-        difference=(formatting.signed(name, gap.mean) if known.unit == "share" else _MARKS[way]) if way and gap else "",
+        text=f"{value_text(name, estimate)}{f' ({low})' if low else ''}",
+        detail=" \N{MIDDLE DOT} ".join(details),
+        difference=(formatting.signed(name, gap.mean) if known.unit == "share" else MARKS[way]) if way and gap else "",
         verdict=verdict,
         sort=estimate.mean if estimate.p50 is None else estimate.p50,
-        title=_words(name, estimate, gap),
+        title="; ".join([*_words(name, estimate, gap), *budget]),
     )
 
 
@@ -140,59 +143,26 @@ def gap_of(summary: Summary, name: str) -> Estimate | None:
     return None if summary.contestant == ALL_DOCUMENTS else summary.differences.get(name)
 
 
-def _value(name: str, estimate: Estimate) -> str:
+def value_text(name: str, estimate: Estimate) -> str:
+    """Write a mean, or median and 95th percentile where they are known.
+
+    Args:
+        name: of the measure.
+        estimate: of it.
+
+    Returns:
+        A short text.
+    """
     if estimate.p50 is None:
         return formatting.number(name, estimate.mean)
     ends = (estimate.p50,) if estimate.p95 is None else (estimate.p50, estimate.p95)
     return " / ".join(formatting.number(name, value) for value in ends)
 
 
-def _words(name: str, estimate: Estimate, gap: Estimate | None) -> str:
-    parts = [
-        f"mean of {estimate.n:,}: {formatting.number(name, estimate.mean)} ({formatting.interval(name, estimate)})",
-    ]
+def _words(name: str, estimate: Estimate, gap: Estimate | None) -> Iterator[str]:
+    yield f"mean of {estimate.n:,}: {formatting.number(name, estimate.mean)} ({formatting.interval(name, estimate)})"
     if gap is not None:
-        chance = "" if formatting.direction(gap) else ", within chance"
-        ends = f"{formatting.number(name, gap.low)} to {formatting.number(name, gap.high)}"
-        parts.append(f"minus all documents: {formatting.signed(name, gap.mean)} ({ends}){chance}")
-    return "; ".join(parts)
-
-
-def markdown_tables(results: Results) -> str:
-    """Write one table a dataset, as GitHub shows it.
-
-    Args:
-        results: what was read.
-
-    Returns:
-        The text, with a heading for each dataset if there are several.
-    """
-    parts = ["\n".join(_markdown(dataset, headed=len(results.datasets) > 1)) for dataset in results.datasets]
-    return "\n\n".join(parts) + "\n"
-
-
-def _markdown(dataset: DatasetResults, *, headed: bool) -> Iterator[str]:
-    ordered = in_order(dataset.summaries)
-    if headed:
-        yield f"### {_escaped(dataset.name)}\n"
-    yield f"{_escaped(about(dataset))}\n"
-    shown = list(measures_that_occur(ordered, _IN_MARKDOWN))
-    slots = any(summary.metrics["slots"].mean for summary in ordered if "slots" in summary.metrics)
-    sizes = [*measures_that_occur(ordered, ("tokens", *(["slots"] if slots else []), "token_compression"))]
-    failed = any(summary.failures for summary in ordered)
-    times = {name for name in shown if any(s.metrics[name].p50 is not None for s in ordered if name in s.metrics)}
-    heads = ["contestant", *(formatting.heading(name, percentiles=name in times) for name in (*sizes, *shown))]
-    heads += ["failed"] if failed else []
-    yield f"| {' | '.join(heads)} |"
-    yield f"|---|{'---:|' * (len(heads) - 1)}"
-    for summary in ordered:
-        cells = [_named(summary)]
-        cells += [_value(name, summary.metrics[name]) if name in summary.metrics else "" for name in sizes]
-        cells += [_with_interval(summary, name) for name in shown]
-        cells += [str(sum(summary.failures.values()) or "")] if failed else []
-        yield f"| {' | '.join(cells)} |"
-    if any(formatting.direction(gap_of(summary, name)) for summary in ordered for name in ANSWERS):
-        yield f"\n{_MARKS['more']} {_MARKS['less']}: above, below all documents by more than chance (95 %)."
+        yield f"minus all documents: {formatting.difference(name, gap)}"
 
 
 def about(dataset: DatasetResults) -> str:
@@ -230,27 +200,3 @@ def _selected(selection: Mapping[str, object]) -> Iterator[str]:
         yield "only passages that support the answer"
     if selection.get("shuffle_docs") is not None:
         yield f"passages shuffled (seed {selection['shuffle_docs']})"
-
-
-def _named(summary: Summary) -> str:
-    label = _escaped(label_of(summary))
-    if summary.matched_to is not None:
-        return f"{label}, at the length of {_escaped(summary.matched_to)}"
-    return label if summary.kind == "baseline" else f"**{label}**"
-
-
-def _with_interval(summary: Summary, name: str) -> str:
-    estimate = summary.metrics.get(name)
-    if estimate is None:
-        return ""
-    text = _value(name, estimate)
-    if estimate.p50 is not None:
-        return text
-    mark = _MARKS[formatting.direction(gap_of(summary, name))] if name in COMPARED else ""
-    return f"{text} ({formatting.interval(name, estimate)}){f' {mark}' if mark else ''}"
-
-
-def _escaped(text: str) -> str:
-    """Untrusted text in a Markdown table: one line, no markup."""
-    line = visible(" ".join(text.split()))
-    return "".join(f"\\{character}" if character in "\\`*_[]<>|#~" else character for character in line)

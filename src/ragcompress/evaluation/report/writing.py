@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ragcompress.errors import OptionError
+from ragcompress.evaluation.report.markdown_tables import markdown_tables
 from ragcompress.evaluation.report.page import page
 from ragcompress.evaluation.report.reading import Results, read_results
-from ragcompress.evaluation.report.tables import markdown_tables
 from ragcompress.options import check_range
 from ragcompress.terminal import write_page
 
