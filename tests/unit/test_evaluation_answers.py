@@ -121,6 +121,16 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_distribution():
     assert found.p50 is None
 
 
+def test_many_questions_are_drawn_as_few_are(monkeypatch):
+    from ragcompress.evaluation import statistics
+
+    values = [float(index % 7) for index in range(100)]
+    few = mean_estimate(values, seed=3)
+    monkeypatch.setattr(statistics, "_MOST_KEPT", 10)
+    many = mean_estimate(values, seed=3)
+    assert (many.low, many.high) == (pytest.approx(few.low), pytest.approx(few.high))
+
+
 def test_times_have_percentiles():
     found = mean_estimate([float(each) for each in range(101)], seed=0, times=True)
     assert (found.p50, found.p95) == (50.0, 95.0)

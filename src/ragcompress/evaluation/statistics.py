@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ragcompress.evaluation.records import Estimate
@@ -13,16 +14,29 @@ if TYPE_CHECKING:
 
 N_RESAMPLES = 2_000
 _ENDS = (2.5, 97.5)
-# Resamples drawn at once: bounds memory at some megabytes for thousands of questions.
-_AT_ONCE = 200
+# Draws are kept for so many questions (some thirty megabytes); for more, a few resamples are drawn at once.
+_MOST_KEPT = 2_000
+_AT_ONCE = 50
+
+
+@lru_cache(maxsize=4)
+def _shares(n: int, seed: int, n_resamples: int) -> npt.NDArray[np.float64]:
+    """(n_resamples, n): how often each of n questions was drawn in each resample, over n."""
+    import numpy as np
+
+    source = np.random.default_rng(seed)
+    drawn = source.integers(0, n, size=(n_resamples, n))
+    return np.stack([np.bincount(row, minlength=n) for row in drawn]) / n
 
 
 def _resampled(values: npt.NDArray[np.float64], seed: int, n_resamples: int) -> npt.NDArray[np.float64]:
     """(n_rows, n_questions) values -> (n_rows, n_resamples) means of questions drawn with replacement."""
     import numpy as np
 
-    source = np.random.default_rng(seed)
     n = values.shape[1]
+    if n <= _MOST_KEPT:  # the same draws serve every measure
+        return values @ _shares(n, seed, n_resamples).T
+    source = np.random.default_rng(seed)
     parts = []
     for start in range(0, n_resamples, _AT_ONCE):
         drawn = source.integers(0, n, size=(min(_AT_ONCE, n_resamples - start), n))
