@@ -13,7 +13,7 @@ import typer
 from ragcompress.errors import OptionError
 
 if TYPE_CHECKING:
-    from ragcompress.evaluation.records import Summary
+    from ragcompress.evaluation.records import Estimate, Summary
 
 # What the closing lines say of each contestant, as far as it is known.
 SHOWN = (
@@ -114,28 +114,32 @@ def evaluate(
     def merged(url: str | None, options: list[str] | None) -> dict[str, Any]:
         return merge_options({} if url is None else {"base_url": url}, options or [])
 
-    with terminal.quiet_warnings(), _shown() as progress:
-        summaries = run(
-            sources,
-            compared,
-            reader=reader,
-            reader_options=merged(base_url, reader_option),
-            judge=judge,
-            judge_options=merged(judge_base_url, judge_option),
-            out=out,
-            limit=limit,
-            n_docs=docs,
-            gold_only=gold_only,
-            shuffle_docs=shuffle_docs,
-            n_answers=answers,
-            counter=tokens,
-            device=device,
-            seed=seed,
-            skip_bad=skip_bad,
-            restart=restart,
-            progress=progress,
-            remark=terminal.tell,
-        )
+    try:
+        with terminal.quiet_warnings(), _shown() as progress:
+            summaries = run(
+                sources,
+                compared,
+                reader=reader,
+                reader_options=merged(base_url, reader_option),
+                judge=judge,
+                judge_options=merged(judge_base_url, judge_option),
+                out=out,
+                limit=limit,
+                n_docs=docs,
+                gold_only=gold_only,
+                shuffle_docs=shuffle_docs,
+                n_answers=answers,
+                counter=tokens,
+                device=device,
+                seed=seed,
+                skip_bad=skip_bad,
+                restart=restart,
+                progress=progress,
+                remark=terminal.tell,
+            )
+    except KeyboardInterrupt:
+        terminal.tell("interrupted; what was written is kept, and the same command goes on from there")
+        raise
     if json_output:
         terminal.emit(json.dumps([summary_as_json(summary) for summary in summaries]) + "\n")
     else:
@@ -159,18 +163,21 @@ def lines(summaries: list[Summary]) -> list[str]:
         for summary in summaries:
             if summary.dataset != dataset:
                 continue
-            cells = [_cell(name, summary.metrics[name].mean) for name in SHOWN if name in summary.metrics]
+            cells = [_cell(name, summary.metrics[name]) for name in SHOWN if name in summary.metrics]
             failed = sum(summary.failures.values())
             cells += [f"{failed:,} failed"] if failed else []
             found.append(f"  {summary.contestant:{wide}}  {', '.join(cells)}")
-            found += [f"    {message}" for message in summary.first_failures[:1]]
+            where = f"{dataset}/{summary.contestant}.jsonl"
+            found += [f"    {message}; what was raised is in {where}" for message in summary.first_failures[:1]]
     return found
 
 
-def _cell(name: str, value: float) -> str:
+def _cell(name: str, estimate: Estimate) -> str:
     from ragcompress.evaluation.measures import MEASURES
     from ragcompress.evaluation.report.formatting import number
 
+    # Of times the median, as in the report: one first call may take as long as all others.
+    value = estimate.mean if estimate.p50 is None else estimate.p50
     return f"{MEASURES[name].label} {number(name, value)}{_UNITS.get(MEASURES[name].unit, '')}"
 
 

@@ -103,6 +103,17 @@ def test_bad_records_stop_the_run_or_are_left_out(capsys):
     assert "left out: towers.jsonl:4: not valid JSON" in capsys.readouterr().err
 
 
+def test_an_interrupted_run_says_that_it_goes_on(monkeypatch, capsys):
+    from ragcompress.evaluation import dataset_run
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dataset_run, "write_summary", interrupted)
+    assert main(["evaluate", questions(3), *BACKEND]) == 130
+    assert "interrupted; what was written is kept, and the same command goes on from there" in capsys.readouterr().err
+
+
 def test_results_of_other_data_are_not_mixed(capsys):
     assert main(["evaluate", questions(3), *BACKEND]) == 0
     assert main(["evaluate", questions(4), *BACKEND]) == 2

@@ -471,6 +471,18 @@ def test_experiments_that_are_none_are_refused_before_any_work(tmp_path, experim
     assert not (tmp_path / "out").exists()
 
 
+def test_a_list_of_stages_is_a_pipeline(tmp_path):
+    stages = [{"backend": "deduplicate"}, {"backend": "token-budget", "max_tokens": 9}]
+    found = run(tmp_path, {"name": "both", "compressor": stages, "baselines": []})
+    assert found["both"].metrics["tokens"].mean <= 9
+    assert found["both"].settings["compressor"]["stages"] == stages
+
+
+def test_records_are_no_data_yet(tmp_path):
+    with pytest.raises(rc.InputError, match=r"dataset_of\('name', records\)"):
+        run(tmp_path / "out", data=records(2))
+
+
 def test_data_that_are_none_are_refused_before_any_work(tmp_path):
     with pytest.raises(rc.InputError, match="does not exist"):
         run(tmp_path / "out", data=str(tmp_path / "none.jsonl"))

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ragcompress.evaluation.questions import Passage as Passage
     from ragcompress.evaluation.questions import Question as Question
     from ragcompress.evaluation.questions import Selection as Selection
+    from ragcompress.evaluation.readers import ContextReader as ContextReader
+    from ragcompress.evaluation.readers import PromptReader as PromptReader
+    from ragcompress.evaluation.readers import Reading as Reading
+    from ragcompress.evaluation.readers import as_reader as as_reader
     from ragcompress.evaluation.records import Estimate as Estimate
     from ragcompress.evaluation.records import Record as Record
     from ragcompress.evaluation.records import Summary as Summary
@@ -24,6 +28,7 @@ _EXPORTS = {
     "experiments": ("Experiment", "read_experiment"),
     "question_files": ("dataset_of", "read_dataset"),
     "questions": ("Dataset", "Passage", "Question", "Selection"),
+    "readers": ("ContextReader", "PromptReader", "Reading", "as_reader"),
     "records": ("Estimate", "Record", "Summary"),
     "run": ("evaluate",),
 }

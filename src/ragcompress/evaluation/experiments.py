@@ -151,7 +151,7 @@ def experiment_of(found: object, *, name: str, place: str) -> Experiment:
     """Build an experiment from a dictionary.
 
     Args:
-        found: fields of ``Experiment``.
+        found: fields of ``Experiment``; a list of stages in the place of the compressor is a pipeline.
         name: unless it names itself.
         place: for messages.
 
@@ -171,8 +171,11 @@ def experiment_of(found: object, *, name: str, place: str) -> Experiment:
     for key in found:
         if key not in known:
             raise OptionError(f"{place}: {unknown_name_message('field', key, known)}")
+    compressor = found["compressor"]
+    if isinstance(compressor, list):
+        compressor = {"backend": "pipeline", "stages": compressor}
     try:
-        return Experiment(**{"name": name, **found})
+        return Experiment(**{"name": name, **found, "compressor": compressor})
     except OptionError as error:
         error.args = (f"{place}: {error}",)
         raise

@@ -202,6 +202,11 @@ def _datasets(given: AnyData | Sequence[AnyData], selection: Selection, *, skip_
                 f"{each.name} was selected already: {each.selection}, and not {selection}.",
                 hint="Select when it is read: read_dataset(path, Selection(...)).",
             )
+        if not isinstance(each, (str, Path, Dataset)):
+            raise InputError(
+                f"data are files, names or a Dataset, got {type(each).__name__}.",
+                hint="Records become one: dataset_of('name', records), from ragcompress.evaluation.",
+            )
         found.append(each if isinstance(each, Dataset) else _read(each, selection, skip_bad=skip_bad))
     if not found:
         raise InputError("there is no data; name at least one file.")

@@ -32,7 +32,7 @@ __all__ = [
 
 ACCEPTED = (
     "'openai:MODEL', 'hf:PATH', a folder, a hub id, a GGUF file, a reader of a latent backend, or a language model "
-    "object of LangChain or LlamaIndex"
+    "object of LangChain or LlamaIndex, or a ragcompress.evaluation.ContextReader"
 )
 
 
