@@ -119,7 +119,7 @@ function drawChart(figure, dataset, xName, yName) {
     const d = members.map((point, index) => `${index ? "L" : "M"}${point.px},${point.py}`).join("");
     root.append(svg("path", { class: `family s-${members[0].look.colour}`, d }));
   }
-  // What is cut to a compressor's length often lies where it does: the compressor is drawn last, and so on top.
+  // Baselines of a compressor's length often lie where it does: the compressor is drawn last, and so on top.
   const layers = ["baseline", "peer", "compressor"];
   for (const point of [...points].sort((one, other) => layers.indexOf(one.kind) - layers.indexOf(other.kind))) {
     root.append(drawPoint(point, figure, dataset, xName, yName, { x, yAt, left, right }));
