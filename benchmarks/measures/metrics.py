@@ -7,29 +7,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ragcompress.evaluation.support import KEPT_SHARE, merged
+
 Span = tuple[int, int]
-KEPT_SHARE = 0.5
-
-
-def merged(spans: Sequence[Span]) -> list[Span]:
-    """Join spans that touch or overlap, so that no character counts twice.
-
-    >>> merged([(5, 9), (0, 3), (2, 4)])
-    [(0, 4), (5, 9)]
-
-    Args:
-        spans: half-open, in any order.
-
-    Returns:
-        Disjoint spans, ascending.
-    """
-    result: list[Span] = []
-    for start, end in sorted(span for span in spans if span[0] < span[1]):
-        if result and start <= result[-1][1]:
-            result[-1] = (result[-1][0], max(end, result[-1][1]))
-        else:
-            result.append((start, end))
-    return result
 
 
 def length(spans: Sequence[Span]) -> int:

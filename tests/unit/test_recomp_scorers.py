@@ -372,7 +372,7 @@ CARD = "---\n{}\n---\n# A model\n"
         ("embedder", {"README.md": CARD.format(f"base_model: {E5}")}, True),
         ("embedder", {"README.md": CARD.format(f"base_model:\n- {E5}")}, True),
         # Alike, but not the same; and cards of all kinds.
-        ("my-multilingual-e5-small-tuned", {"config.json": json.dumps({"_name_or_path": "/tmp/e5"})}, False),
+        ("my-multilingual-e5-small-tuned", {"config.json": json.dumps({"_name_or_path": "checkpoints/e5"})}, False),
         ("embedder", {"README.md": "No more than E5 in words: multilingual-e5-small."}, False),
         ("embedder", {"README.md": CARD.format("model-index: [3, {]")}, False),
         ("embedder", {"README.md": CARD.format("model-index: 3\nbase_model: 4"), "config.json": "[]"}, False),

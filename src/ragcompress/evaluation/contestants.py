@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +102,7 @@ class Contestant:
         name: unique within a dataset.
         kind: what it is.
         settings: what its results depend on; JSON-safe.
-        prepare: loads what it needs, and lets go of it at the end.
+        prepare: loads what it needs.
         matched_to: whose length each question is cut to; None: nobody's.
         answered: whether the reader is asked.
     """
@@ -111,7 +110,7 @@ class Contestant:
     name: str
     kind: ContestantKind
     settings: Mapping[str, Any]
-    prepare: Callable[[], AbstractContextManager[Ready]]
+    prepare: Callable[[], Ready]
     matched_to: str | None = None
     answered: bool = True
 
@@ -128,8 +127,8 @@ def fixed_baselines(counter: TokenCounter) -> list[Contestant]:
 
     def ready(
         make: Callable[[Question, TokenCounter], CompressedContext],
-    ) -> Callable[[], AbstractContextManager[Ready]]:
-        return lambda: nullcontext(Ready(lambda question, _: Compressed(make(question, counter), 0.0, 0.0, 0.0)))
+    ) -> Callable[[], Ready]:
+        return lambda: Ready(lambda question, _: Compressed(make(question, counter), 0.0, 0.0, 0.0))
 
     return [
         Contestant(NO_CONTEXT, "baseline", {"baseline": NO_CONTEXT}, ready(no_context)),
@@ -201,7 +200,7 @@ def _safe(value: object) -> Any:  # noqa: ANN401 (JSON-safe)
     return value if value is None or isinstance(value, (str, bool, int, float)) else f"<{type(value).__name__}>"
 
 
-def _loaded(compressor: Compressor) -> AbstractContextManager[Ready]:
+def _loaded(compressor: Compressor) -> Ready:
     n_parameters = count_parameters(compressor)
     # With a store, what a call takes depends on the calls before it.
     fresh = getattr(compressor, "store", None) is None
@@ -215,7 +214,7 @@ def _loaded(compressor: Compressor) -> AbstractContextManager[Ready]:
         ahead = _ahead_ms(compressor, context)
         return Compressed(context, took if fresh else None, max(0.0, took - ahead), flops)
 
-    return nullcontext(Ready(compress, identity(compressor)))
+    return Ready(compress, identity(compressor))
 
 
 def _ahead_ms(compressor: Compressor, context: CompressedContext) -> float:
@@ -228,7 +227,7 @@ def _ahead_ms(compressor: Compressor, context: CompressedContext) -> float:
     return timings.get("encode_ms", 0.0) if isinstance(compressor, OfflineCompressor) else 0.0
 
 
-def _matched(baseline: Baseline, counter: TokenCounter, seed: int) -> Callable[[], AbstractContextManager[Ready]]:
+def _matched(baseline: Baseline, counter: TokenCounter, seed: int) -> Callable[[], Ready]:
     def compress(question: Question, max_tokens: int | None) -> Compressed:
         assert max_tokens is not None  # every matched contestant is given one
         begin = time.perf_counter()
@@ -236,13 +235,13 @@ def _matched(baseline: Baseline, counter: TokenCounter, seed: int) -> Callable[[
         took = (time.perf_counter() - begin) * 1000
         return Compressed(context, took, took, 0.0)
 
-    return lambda: nullcontext(Ready(compress))
+    return lambda: Ready(compress)
 
 
 def _peer(
     name: str, options: Mapping[str, Any], counter: TokenCounter, reader: ContextReader | None
-) -> Callable[[], AbstractContextManager[Ready]]:
-    def prepare() -> AbstractContextManager[Ready]:
+) -> Callable[[], Ready]:
+    def prepare() -> Ready:
         from ragcompress.evaluation.peers import build_peer
         from ragcompress.evaluation.readers.base import PromptReader
 
@@ -255,6 +254,6 @@ def _peer(
             return Compressed(context, took, took)
 
         read_by = reader.settings() if reader is not None and not peer.budgeted else None
-        return nullcontext(Ready(compress, f"{peer.versions()} {read_by}"))
+        return Ready(compress, f"{peer.versions()} {read_by}")
 
     return prepare

@@ -89,27 +89,27 @@ class DatasetRun:
 
     def _run(self, contestant: Contestant) -> float | None:
         """Bring the records of a contestant together; gives the most memory that this took."""
-        with contestant.prepare() as ready:
-            fingerprint = self._fingerprint(contestant, ready.identity)
-            self._fingerprints[contestant.name] = fingerprint
-            n_all, n_done = len(self.dataset.questions), 0
+        ready = contestant.prepare()
+        fingerprint = self._fingerprint(contestant, ready.identity)
+        self._fingerprints[contestant.name] = fingerprint
+        n_all, n_done = len(self.dataset.questions), 0
 
-            def advance(more: int) -> None:
-                nonlocal n_done
-                n_done += more
-                self._progress(self.dataset.name, contestant.name, n_done, n_all)
+        def advance(more: int) -> None:
+            nonlocal n_done
+            n_done += more
+            self._progress(self.dataset.name, contestant.name, n_done, n_all)
 
-            budgets = None
-            if contestant.matched_to is not None:
-                others = self._records[contestant.matched_to]
-                budgets = {each.id: int(each.metrics["tokens"]) for each in others if "tokens" in each.metrics}
-            file = RecordFile(self.folder / f"{contestant.name}.jsonl", fingerprint)
-            n_known = 0 if self._restart else len(file.read())
-            if self._restart:
-                file.begin(())
-            reset_peak_memory()
-            scale = self.scale if contestant.answered else replace(self.scale, reader=None, judge=None)
-            records = run_contestant(ready.compress, self.dataset.questions, budgets, scale, file, advance)
+        budgets = None
+        if contestant.matched_to is not None:
+            others = self._records[contestant.matched_to]
+            budgets = {each.id: int(each.metrics["tokens"]) for each in others if "tokens" in each.metrics}
+        file = RecordFile(self.folder / f"{contestant.name}.jsonl", fingerprint)
+        n_known = 0 if self._restart else len(file.read())
+        if self._restart:
+            file.begin(())
+        reset_peak_memory()
+        scale = self.scale if contestant.answered else replace(self.scale, reader=None, judge=None)
+        records = run_contestant(ready.compress, self.dataset.questions, budgets, scale, file, advance)
         self._records[contestant.name] = records
         self._n_new[contestant.name] = len(records) - n_known
         return peak_memory_mib()

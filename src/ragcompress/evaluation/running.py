@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -161,8 +162,7 @@ def _measured(question: Question, made: Compressed, counter: TokenCounter) -> Re
 
 def _kept(segment: Segment, context: CompressedContext) -> KeptSegment:
     sources = tuple((source.document, source.start, source.end) for source in segment.sources)
-    score = None if segment.score is None or abs(segment.score) == float("inf") else float(segment.score)
-    score = None if score != score else score
+    score = float(segment.score) if segment.score is not None and math.isfinite(segment.score) else None
     if isinstance(segment, MemorySegment):
         return KeptSegment(sources, None, score, segment.n_slots)
     (document, start, end) = sources[0] if len(sources) == 1 else (0, None, None)
