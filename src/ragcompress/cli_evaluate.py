@@ -70,6 +70,7 @@ def evaluate(
     docs: Annotated[int | None, typer.Option(help="Only the first so many passages of each question.")] = None,
     gold_only: Annotated[bool, typer.Option("--gold-only", help="Only passages that support the answer.")] = False,
     shuffle_docs: Annotated[int | None, typer.Option(metavar="SEED", help="Draw an order of the passages.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of published datasets, e.g. test; default: validation.")] = None,
     tokens: Annotated[
         str | None, typer.Option(help="What a token is without a reader: words (default) or characters.")
     ] = None,
@@ -128,6 +129,7 @@ def evaluate(
                 n_docs=docs,
                 gold_only=gold_only,
                 shuffle_docs=shuffle_docs,
+                split=split,
                 n_answers=answers,
                 counter=tokens,
                 device=device,
@@ -162,6 +164,9 @@ def lines(summaries: list[Summary]) -> list[str]:
         found.append(f"{dataset}:")
         for summary in summaries:
             if summary.dataset != dataset:
+                continue
+            if summary.skipped is not None:
+                found.append(f"  {summary.contestant:{wide}}  skipped: {summary.skipped}")
                 continue
             cells = [_cell(name, summary.metrics[name]) for name in SHOWN if name in summary.metrics]
             failed = sum(summary.failures.values())

@@ -59,6 +59,14 @@ def test_experiments_that_a_shell_writes_out_are_experiments(capsys):
     assert {each["n_questions"] for each in found} == {2}
 
 
+def test_a_peer_that_is_not_there_is_said(capsys, monkeypatch):
+    from ragcompress.evaluation.peers.trimming import Trimwise
+
+    monkeypatch.setattr(Trimwise, "packages", {"no_such_module_here": "trimwise"})
+    assert main(["evaluate", questions(), *BACKEND, "--peer", "trimwise"]) == 0
+    assert "  token-budget--trimwise          skipped: trimwise needs trimwise. pip install" in capsys.readouterr().out
+
+
 def test_a_language_model_answers_and_judges(capsys, tmp_path_factory):
     from tests.unit.evaluation_models import byte_tokenizer, tiny_llama
 

@@ -135,14 +135,22 @@ def test_a_gguf_file_answers_as_the_model_it_was_written_from(gguf_folder, whole
     assert reader.n_parameters == model.num_parameters() - model.get_input_embeddings().weight.numel()
 
 
+def test_unpacking_draws_no_bar_in_a_log(gguf_folder, capfd):
+    as_reader(gguf_folder)
+    assert "it/s" not in capfd.readouterr().err
+
+
 def test_gguf_files_are_chosen_by_name(tmp_path):
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(b"GGUF")
     with pytest.raises(CheckpointError, match=r"holds 2 GGUF files: a.gguf, b.gguf. Name one"):
         locate(tmp_path)
     assert locate(tmp_path / "b.gguf").gguf_file == locate(tmp_path, gguf_file="b.gguf").gguf_file == "b.gguf"
-    with pytest.raises(CheckpointError, match=r"looked for c.gguf. .* holds a.gguf, b.gguf"):
+    with pytest.raises(CheckpointError, match=r"c.gguf does not exist. GGUF files in .*: a.gguf, b.gguf."):
         locate(tmp_path / "c.gguf")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(CheckpointError, match=r"c.gguf does not exist. GGUF files in .*: none."):
+        locate(tmp_path / "none" / "c.gguf")
     with pytest.raises(CheckpointError, match=r"a.gguf cannot be read"):
         HuggingFaceReader.from_pretrained(tmp_path / "a.gguf")
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from ragcompress.cli_report import report
 from ragcompress.errors import InputError, MissingExtraError, OptionError
+from ragcompress.evaluation.record_files import write_summary
 from ragcompress.evaluation.records import Estimate, Failure, KeptSegment, Record
 from ragcompress.evaluation.report import markdown, read_results, write_report
 from ragcompress.evaluation.report.comparisons import low_share, share_of_budget
@@ -218,6 +219,25 @@ def test_a_page_without_questions_says_why(tmp_path):
     assert 'id="questions-0"' not in page
 
 
+def test_peers_that_did_not_run_and_records_left_out_are_said(tmp_path):
+    rivers(tmp_path)
+    ours = read_results(tmp_path).datasets[0].summaries[0]
+    fields = {"kind": "peer", "metrics": {}, "n_questions": 0, "n_left_out": 3, "skipped": "trimwise <needs> trimwise."}
+    write_summary(tmp_path / "rivers", replace(ours, contestant="trimwise", **fields))
+    dataset = read_results(tmp_path).datasets[0]
+    assert "trimwise" not in {each.contestant for each in dataset.summaries}
+    assert dataset.not_run == ("trimwise did not run: trimwise <needs> trimwise.",)
+    assert "3 records of the data could not be used: left out with --skip-bad." in dataset.notes
+    page = write_report(tmp_path, tmp_path / "page.html").read_text()
+    assert "trimwise did not run: trimwise &lt;needs&gt; trimwise." in page
+    assert "trimwise did not run: trimwise \\<needs\\> trimwise." in markdown(tmp_path)
+    for path in (tmp_path / "rivers").glob("*.json"):
+        if path.stem != "trimwise":
+            path.unlink()
+    with pytest.raises(InputError, match=r"there is no summary in .* but of peers that did not run"):
+        read_results(tmp_path)
+
+
 def test_failures_and_unequal_hardware_are_said(tmp_path):
     change(rivers(tmp_path) / "ranker-10.json", environment={"processor": "another"})
     notes = " ".join(read_results(tmp_path).datasets[0].notes)
@@ -401,7 +421,7 @@ def test_control_characters_and_numbers_that_are_none_do_not_break_the_page(tmp_
     page = pages(tmp_path)
     assert "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}" in page
     drawn = json.loads(re.search(r'id="drawn">(.*?)</script>', page)[1])
-    assert drawn[0]["contestants"][0]["metrics"]["tokens"]["mean"] is None
+    assert drawn[0]["contestants"][0]["metrics"]["tokens"]["at"] is None
     assert packed(page)["records"][1][0]["segments"][1]["score"] is None
 
 

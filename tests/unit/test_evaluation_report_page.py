@@ -129,6 +129,13 @@ def test_tabs_charts_tables_and_questions_answer_to_clicks(tmp_path):
         choose(one("select.contestant", panel()), "ranker-10");
         choose(filter, "broke");
         seen.ranker10 = list();
+
+        const time = one("[data-name='ranker-2']", charts[1]);
+        seen.median = time.getAttribute("aria-label");
+        dispatchEvent(new Event("beforeprint"));
+        seen.printed = all(".panel:not([hidden])").map((each) => all(".point", each).length);
+        dispatchEvent(new Event("afterprint"));
+        seen.after = all(".panel:not([hidden]) h2").map((each) => each.textContent);
         """,
     )
     assert seen["tabs"] == ["All datasets", "lakes", "rivers"]
@@ -184,6 +191,9 @@ def test_tabs_charts_tables_and_questions_answer_to_clicks(tmp_path):
     assert seen["found"] == [["How long is the Ammer?"] * 2, "2 of 12 questions."]
     assert seen["nothing"] == [[], "No question is like that."]
     assert seen["ranker10"] == []
+    assert "in all (p50 / p95, ms): " in seen["median"]
+    assert seen["printed"] == [0, 12, 12]
+    assert seen["after"] == ["lakes"]
 
 
 @needs_chromium
@@ -260,7 +270,7 @@ def test_results_without_answers_and_questions_have_charts_of_what_was_kept(tmp_
         """,
     )
     assert seen["titles"] == ["sentence recall (%) against length", "sentence recall (%) against time"]
-    assert seen["axes"] == ["tokens of the context, mean", "added latency, mean ms"]
+    assert seen["axes"] == ["tokens of the context, mean", "added latency, median ms"]
 
 
 def luminance(colour):

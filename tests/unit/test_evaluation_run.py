@@ -501,7 +501,7 @@ def test_published_data_are_read_by_name(tmp_path, monkeypatch):
 
     asked = []
 
-    def load_named(name, *, limit, skip_bad):
+    def load_named(name, *, split, limit, skip_bad):
         asked.append((name, limit, skip_bad))
         return hub.NamedData(tuple(records(4)[:limit]), ("row 9: broken",), "somewhere", "dev")
 
@@ -562,8 +562,9 @@ def test_a_peer_that_breaks_does_not_end_the_run_and_one_without_a_length_is_mat
 
     monkeypatch.setattr(langchain_extractor.LangChainExtractor, "keep", broken)
     found = run(tmp_path / "broken", experiments, reader=Copies(), remark=told.append)
-    assert list(found) == ["all-documents", "no-context", "a", "b"]
+    assert list(found) == ["all-documents", "no-context", "a", "langchain-llm-extractor", "b"]
     assert told == ["langchain-llm-extractor was skipped: the first 5 questions all fail: RuntimeError: out of order"]
+    assert found["langchain-llm-extractor"].skipped == "the first 5 questions all fail"  # an error may quote a passage
 
 
 def test_a_peer_that_cannot_run_is_skipped_with_its_reason(tmp_path, monkeypatch):
@@ -573,8 +574,60 @@ def test_a_peer_that_cannot_run_is_skipped_with_its_reason(tmp_path, monkeypatch
     told = []
     experiment = Experiment(name="keeps", compressor=Keeps(), baselines=[], peers=["trimwise"])
     found = run(tmp_path, experiment, remark=told.append)
-    assert list(found) == ["all-documents", "no-context", "keeps"]
+    assert list(found) == ["all-documents", "no-context", "keeps", "keeps--trimwise"]
     assert told[0].startswith("keeps--trimwise was skipped: trimwise needs trimwise.")
+    skipped = found["keeps--trimwise"]
+    assert skipped.skipped.startswith("trimwise needs trimwise.")
+    assert (skipped.metrics, skipped.n_questions, found["keeps"].skipped) == ({}, 0, None)
+    assert {each.contestant: each for each in read_summaries(tmp_path / "towers")} == found
+
+
+def test_what_a_peer_has_measured_stays_where_it_cannot_run_any_more(tmp_path, monkeypatch):
+    from ragcompress.evaluation.peers import langchain_extractor
+
+    experiment = Experiment(name="keeps", compressor=Keeps(), baselines=[], peers=["langchain-llm-extractor"])
+    measured = run(tmp_path, experiment, reader=Copies())["langchain-llm-extractor"]
+
+    def missing(*_, **__):
+        raise rc.MissingExtraError("it is gone.")
+
+    monkeypatch.setattr(langchain_extractor.LangChainExtractor, "__init__", missing)
+    assert run(tmp_path, experiment, reader=Copies())["langchain-llm-extractor"].skipped == "it is gone."
+    assert measured in read_summaries(tmp_path / "towers")
+
+
+def test_records_that_were_there_already_are_counted(tmp_path):
+    told = []
+    budget = Experiment(name="short", compressor={"backend": "token-budget", "max_tokens": 9}, baselines=[])
+    run(tmp_path, budget, remark=told.append)
+    assert told == []
+    run(tmp_path, budget, remark=told.append)
+    assert told.pop() == "towers: the records of 3 contestants were there already"
+    path = tmp_path / "towers" / "short.jsonl"
+    path.write_text("\n".join(path.read_text().splitlines()[:4]) + "\n")
+    run(tmp_path, budget, remark=told.append)
+    assert told == ["towers: the records of 2 contestants were there already, and of 1 in part"]
+
+
+def test_records_that_were_left_out_are_counted(tmp_path):
+    data = dataset_of("towers", [*records(3), {"id": "bad"}], skip_bad=True)
+    assert {each.n_left_out for each in run(tmp_path, data=data).values()} == {1}
+
+
+def test_a_split_is_of_published_data_alone(tmp_path, monkeypatch):
+    from ragcompress.evaluation import hub
+
+    asked = []
+
+    def loaded(name, **options):
+        asked.append((name, options["split"]))
+        return hub.NamedData(tuple(records(2)), (), "someone/copy", "test")
+
+    monkeypatch.setattr(hub, "load_named", loaded)
+    assert run(tmp_path, data="hotpotqa=someone/copy", split="test")["keeps"].n_questions == 2
+    assert asked == [("hotpotqa=someone/copy", "test")]
+    with pytest.raises(rc.OptionError, match=r"split 'test' is of published datasets, and there is none"):
+        run(tmp_path / "other", split="test")
 
 
 def test_progress_is_told(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ragcompress.errors import RagCompressError
+from ragcompress.errors import CheckpointError, MissingExtraError, OptionError, RagCompressError
 from ragcompress.evaluation.baselines import ALL_DOCUMENTS, NO_CONTEXT
 from ragcompress.evaluation.contestants import Contestant
 from ragcompress.evaluation.environment import environment, peak_memory_mib, reset_peak_memory
@@ -64,6 +64,7 @@ class DatasetRun:
         self._records: dict[str, list[Record]] = {}
         self._fingerprints: dict[str, str] = {}
         self._n_new: dict[str, int] = {}
+        self._n_known: dict[str, int] = {}
 
     def run(self, contestants: Sequence[Contestant]) -> list[Summary]:
         """Run contestants one after the other.
@@ -72,7 +73,7 @@ class DatasetRun:
             contestants: no context and all documents first; what is cut to another's length behind that.
 
         Returns:
-            A summary each, all documents first; a peer that cannot run has none.
+            A summary each, all documents first; that of a peer that cannot run says why.
         """
         ends = {each.name: each for each in contestants[:2]}
         # Whether a reader can be read at all is seen without a context, which is short enough for any.
@@ -85,7 +86,17 @@ class DatasetRun:
                 if contestant.kind != "peer":
                     raise
                 self._remark(f"{contestant.name} was skipped: {error}")
+                found.append(self._skipped(contestant, error))
+        self._tell_of_earlier()
         return found
+
+    def _tell_of_earlier(self) -> None:
+        """Say what was taken over: that nothing was done again is otherwise only seen by the clock."""
+        n_whole = sum(known > 0 and not self._n_new[name] for name, known in self._n_known.items())
+        n_part = sum(known > 0 and self._n_new[name] > 0 for name, known in self._n_known.items())
+        if n_whole or n_part:
+            part = f", and of {n_part:,} in part" if n_part else ""
+            self._remark(f"{self.dataset.name}: the records of {n_whole:,} contestants were there already{part}")
 
     def _run(self, contestant: Contestant) -> float | None:
         """Bring the records of a contestant together; gives the most memory that this took."""
@@ -112,6 +123,7 @@ class DatasetRun:
         records = run_contestant(ready.compress, self.dataset.questions, budgets, scale, file, advance)
         self._records[contestant.name] = records
         self._n_new[contestant.name] = len(records) - n_known
+        self._n_known[contestant.name] = n_known
         return peak_memory_mib()
 
     def _summarise(self, contestant: Contestant, peak: float | None) -> Summary:
@@ -121,14 +133,8 @@ class DatasetRun:
         reader = self.scale.reader if contestant.answered else None
         judge = self.scale.judge if contestant.answered else None
         beside = [other for other in (ALL_DOCUMENTS, contestant.matched_to) if other is not None and other != name]
-        summary = Summary(
-            contestant=name,
-            kind=contestant.kind,
-            matched_to=contestant.matched_to,
-            settings=contestant.settings,
-            dataset=self.dataset.name,
-            sha256=self.dataset.sha256,
-            selection=asdict(self.dataset.selection),
+        summary = replace(
+            self._empty(contestant, fingerprint),
             n_questions=len(records),
             n_answered=sum(record.answer is not None for record in records),
             failures=counts,
@@ -136,15 +142,11 @@ class DatasetRun:
             reader=None if reader is None else reader.name,
             reader_settings=None if reader is None else reader.settings(),
             judge=None if judge is None else judge.settings(),
-            counter=self.scale.counter.name,
             metrics=estimates(records, seed=self._seed),
             differences=paired_differences(records, self._records[ALL_DOCUMENTS], seed=self._seed)
             if name != ALL_DOCUMENTS
             else {},
             peak_memory_mib=peak,
-            seed=self._seed,
-            environment=self._environment,
-            fingerprint=fingerprint,
             compared_with={other: self._fingerprints[other] for other in beside},
         )
         earlier = self._earlier.get(name)
@@ -153,6 +155,45 @@ class DatasetRun:
             summary = replace(summary, peak_memory_mib=earlier.peak_memory_mib, environment=earlier.environment)
         write_summary(self.folder, summary)
         return summary
+
+    def _skipped(self, contestant: Contestant, error: RagCompressError) -> Summary:
+        """Note why a peer has no results; those of an earlier run stay."""
+        # What is missing is said in full; another message may quote a passage, which summaries do not hold.
+        told = isinstance(error, (CheckpointError, MissingExtraError, OptionError))
+        why = " ".join(str(error).split()) if told else str(error).partition(":")[0]
+        summary = replace(self._empty(contestant, self._fingerprint(contestant, "")), skipped=why)
+        earlier = self._earlier.get(contestant.name)
+        if earlier is None or earlier.skipped is not None:
+            write_summary(self.folder, summary)
+        return summary
+
+    def _empty(self, contestant: Contestant, fingerprint: str) -> Summary:
+        """What is known of a contestant before anything is measured."""
+        return Summary(
+            contestant=contestant.name,
+            kind=contestant.kind,
+            matched_to=contestant.matched_to,
+            settings=contestant.settings,
+            dataset=self.dataset.name,
+            sha256=self.dataset.sha256,
+            selection=asdict(self.dataset.selection),
+            n_questions=0,
+            n_answered=0,
+            failures={},
+            first_failures=(),
+            reader=None,
+            reader_settings=None,
+            judge=None,
+            counter=self.scale.counter.name,
+            metrics={},
+            differences={},
+            peak_memory_mib=None,
+            seed=self._seed,
+            environment=self._environment,
+            fingerprint=fingerprint,
+            compared_with={},
+            n_left_out=len(self.dataset.skipped),
+        )
 
     def _fingerprint(self, contestant: Contestant, identity: str) -> str:
         reader, judge = self.scale.reader, self.scale.judge

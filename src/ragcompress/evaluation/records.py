@@ -114,6 +114,8 @@ class Summary:
         fingerprint: of everything that the records depend on.
         compared_with: fingerprints of what this was compared with, by name: all documents, and the contestant whose
             length it was cut to. Where that has another one now, the comparison is of the past.
+        n_left_out: records of the data that could not be used.
+        skipped: why a peer could not run, and has no metrics; None: it ran.
     """
 
     contestant: str
@@ -138,6 +140,8 @@ class Summary:
     environment: Mapping[str, Any]
     fingerprint: str
     compared_with: Mapping[str, str]
+    n_left_out: int = 0
+    skipped: str | None = None
 
 
 def record_as_json(record: Record) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def evaluate(
     n_docs: int | None = None,
     gold_only: bool = False,
     shuffle_docs: int | None = None,
+    split: str | None = None,
     n_answers: int | None = None,
     counter: object = None,
     device: str | None = None,
@@ -71,6 +72,7 @@ def evaluate(
         n_docs: only the first so many passages of each question.
         gold_only: only the passages that support the answer.
         shuffle_docs: seed of an order of the passages; None: as they are.
+        split: of published datasets, e.g. ``"test"``; None: the one with answers that nobody trains on.
         n_answers: only the first so many questions are answered; None: all; 0: none, and lengths are still in the
             tokens of the reader.
         counter: what a token is; None: a token of the reader, a word without one.
@@ -92,7 +94,8 @@ def evaluate(
     check_range("n_answers", n_answers, at_least=0, whole=True)
     check_range("seed", seed, at_least=0, whole=True)
     compared = _experiments(experiments)
-    datasets = _datasets(data, Selection(limit, n_docs, gold_only, shuffle_docs), skip_bad=skip_bad)
+    selection = Selection(limit, n_docs, gold_only, shuffle_docs)
+    datasets = _datasets(data, selection, split=split, skip_bad=skip_bad)
     _check_readers(compared, reader, reader_options, judge, judge_options)
     loading = Loading(device)
     answering, judging = _readers(compared, loading, reader, reader_options, judge, judge_options)
@@ -194,9 +197,14 @@ def _experiment(given: AnyExperiment) -> Experiment:
     )
 
 
-def _datasets(given: AnyData | Sequence[AnyData], selection: Selection, *, skip_bad: bool) -> list[Dataset]:
+def _datasets(
+    given: AnyData | Sequence[AnyData], selection: Selection, *, split: str | None, skip_bad: bool
+) -> list[Dataset]:
     found: list[Dataset] = []
-    for each in [given] if isinstance(given, (str, Path, Dataset)) else list(given):
+    listed = [given] if isinstance(given, (str, Path, Dataset)) else list(given)
+    if split is not None and not any(map(_is_name, listed)):
+        raise OptionError(f"split {split!r} is of published datasets, and there is none.", hint="Leave it out.")
+    for each in listed:
         if isinstance(each, Dataset) and selection not in (Selection(), each.selection):
             raise OptionError(
                 f"{each.name} was selected already: {each.selection}, and not {selection}.",
@@ -207,7 +215,7 @@ def _datasets(given: AnyData | Sequence[AnyData], selection: Selection, *, skip_
                 f"data are files, names or a Dataset, got {type(each).__name__}.",
                 hint="Records become one: dataset_of('name', records), from ragcompress.evaluation.",
             )
-        found.append(each if isinstance(each, Dataset) else _read(each, selection, skip_bad=skip_bad))
+        found.append(each if isinstance(each, Dataset) else _read(each, selection, split, skip_bad=skip_bad))
     if not found:
         raise InputError("there is no data; name at least one file.")
     names = [dataset.name for dataset in found]
@@ -217,14 +225,23 @@ def _datasets(given: AnyData | Sequence[AnyData], selection: Selection, *, skip_
     return found
 
 
-def _read(data: str | Path, selection: Selection, *, skip_bad: bool) -> Dataset:
-    """A file, or a published dataset by its name."""
-    from ragcompress.evaluation.hub import NAMED, load_named
+def _is_name(data: AnyData) -> bool:
+    """Whether it is a published dataset's, and not a file's."""
+    from ragcompress.evaluation.hub import NAMED
 
-    name = str(data).partition("=")[0]
-    if isinstance(data, str) and (name in NAMED or not Path(data).suffix) and not Path(data).exists():
-        loaded = load_named(data, limit=None if selection.gold_only else selection.limit, skip_bad=skip_bad)
-        dataset = dataset_of(name, loaded.records, selection, skip_bad=skip_bad)
+    if not isinstance(data, str) or Path(data).exists():
+        return False
+    return data.partition("=")[0] in NAMED or not Path(data).suffix
+
+
+def _read(data: str | Path, selection: Selection, split: str | None, *, skip_bad: bool) -> Dataset:
+    """A file, or a published dataset by its name."""
+    from ragcompress.evaluation.hub import load_named
+
+    if isinstance(data, str) and _is_name(data):
+        limit = None if selection.gold_only else selection.limit
+        loaded = load_named(data, split=split, limit=limit, skip_bad=skip_bad)
+        dataset = dataset_of(data.partition("=")[0], loaded.records, selection, skip_bad=skip_bad)
         return replace(dataset, skipped=(*loaded.skipped, *dataset.skipped))
     return read_dataset(data, selection, skip_bad=skip_bad)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +64,10 @@ def locate(checkpoint: str | Path, *, revision: str | None = None, gguf_file: st
     if text.endswith(_GGUF) and gguf_file is None and not Path(text).expanduser().is_dir():
         parent, _, gguf_file = text.replace("\\", "/").rpartition("/")
         checkpoint = parent or "."
+        beside = Path(checkpoint).expanduser()
+        if beside.is_dir() and not (beside / gguf_file).is_file():
+            there = ", ".join(sorted(path.name for path in beside.glob(f"*{_GGUF}"))) or "none"
+            raise CheckpointError(f"{text} does not exist.", hint=f"GGUF files in {beside.resolve()}: {there}.")
     if gguf_file is not None:
         folder = resolve(checkpoint, revision=revision, allow_patterns=(gguf_file,))
         require(folder, (gguf_file,), "GGUF file of that name")
@@ -150,6 +158,23 @@ def class_that_writes(config: PretrainedConfig, what: object) -> Any:  # noqa: A
     )
 
 
+@contextmanager
+def _no_bar_in_a_log() -> Iterator[None]:
+    """Unpacking draws a bar that obeys no setting of transformers: welcome on a terminal, a flood in a log."""
+    name, bar = "transformers.modeling_gguf_pytorch_utils", "tqdm"
+    found = importlib.util.find_spec(name) is not None and not sys.stderr.isatty()
+    module: Any = importlib.import_module(name) if found else None
+    drawn = getattr(module, bar, None)
+    if drawn is None:
+        yield
+        return
+    setattr(module, bar, lambda tensors, **_: tensors)
+    try:
+        yield
+    finally:
+        setattr(module, bar, drawn)
+
+
 def _load_gguf(folder: Path, gguf_file: str, dtype: str | None) -> tuple[Any, Any]:
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError(
@@ -164,7 +189,7 @@ def _load_gguf(folder: Path, gguf_file: str, dtype: str | None) -> tuple[Any, An
     more = {} if unpacked is None else {"quantization_config": unpacked(dequantize=True)}
     try:
         auto_class = class_that_writes(AutoConfig.from_pretrained(folder, gguf_file=gguf_file), gguf_file)
-        with no_loading_bar():
+        with no_loading_bar(), _no_bar_in_a_log():
             model, report = auto_class.from_pretrained(
                 folder, gguf_file=gguf_file, dtype=kind, output_loading_info=True, trust_remote_code=False, **more
             )

@@ -24,7 +24,7 @@ from ragcompress.evaluation.report.embedding import embedded, safe
 from ragcompress.evaluation.report.findings import finding
 from ragcompress.evaluation.report.overview import overview
 from ragcompress.evaluation.report.reading import DatasetResults, Results
-from ragcompress.evaluation.report.tables import about, cell, columns, gap_of
+from ragcompress.evaluation.report.tables import about, cell, columns, gap_of, value_text
 
 _SCRIPTS = ("elements.js", "charts.js", "labels.js", "question.js", "browser.js", "report.js")
 _MOST_NAMED = 3
@@ -84,7 +84,7 @@ def _dataset(dataset: DatasetResults, looks: Mapping[str, Appearance], n_questio
         "name": dataset.name,
         "about": about(dataset),
         "finding": finding(dataset),
-        "notes": dataset.notes,
+        "notes": (*dataset.notes, *dataset.not_run),
         "columns": [asdict(column) for column in shown],
         "rows": [
             {
@@ -130,7 +130,8 @@ def _drawn(dataset: DatasetResults, looks: Mapping[str, Appearance]) -> dict[str
         "all_documents": ALL_DOCUMENTS,
         "no_context": NO_CONTEXT,
         "measures": {
-            name: {"label": formatting.measure(name).label, "heading": formatting.heading(name),
+            name: {"label": formatting.measure(name).label,
+                   "heading": formatting.heading(name, percentiles=any(_has_median(s, name) for s in ordered)),
                    "unit": formatting.measure(name).unit, "about": formatting.measure(name).about}
             for name in every
         },
@@ -149,14 +150,23 @@ def _drawn(dataset: DatasetResults, looks: Mapping[str, Appearance]) -> dict[str
 def _estimate(summary: Summary, name: str, summaries: Sequence[Summary]) -> dict[str, Any]:
     estimate, gap = summary.metrics[name], gap_of(summary, name)
     share = share_of_budget(summary, summaries) if name == "tokens" else None
-    text = f"{formatting.number(name, estimate.mean)} ({formatting.interval(name, estimate)})"
+    if estimate.p50 is None:
+        at, low, high = estimate.mean, estimate.low, estimate.high
+        text = f"{value_text(name, estimate)} ({formatting.interval(name, estimate)})"
+    else:  # as in the table; one first call may take as long as all others, and carry a mean
+        at, low, high = estimate.p50, estimate.p50, estimate.p50 if estimate.p95 is None else estimate.p95
+        text = value_text(name, estimate)
     return {
-        "mean": estimate.mean,
-        "low": estimate.low,
-        "high": estimate.high,
+        "at": at,
+        "low": low,
+        "high": high,
         "text": text if share is None else f"{text}, {100 * share:.0f} % of {summary.matched_to}",
         "difference": "" if gap is None else formatting.difference(name, gap),
     }
+
+
+def _has_median(summary: Summary, name: str) -> bool:
+    return name in summary.metrics and summary.metrics[name].p50 is not None
 
 
 def _provenance(summaries: Sequence[Summary]) -> list[tuple[str, str]]:

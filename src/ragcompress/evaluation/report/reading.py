@@ -33,6 +33,7 @@ class DatasetResults:
         questions: as they were evaluated; None: they were not kept.
         records: by contestant, then by the id of the question; contestants whose records were not kept are absent.
         notes: what a reader of the numbers must know, one sentence each.
+        not_run: which peers did not run and why, one sentence each.
     """
 
     name: str
@@ -40,6 +41,7 @@ class DatasetResults:
     questions: tuple[Question, ...] | None = None
     records: Mapping[str, Mapping[str, Record]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    not_run: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ def read_results(folder: str | Path) -> Results:
         summary = _summary(path)
         groups.setdefault(summary.dataset, []).append(_Entry(path, summary))
     datasets = tuple(_dataset(name, groups[name]) for name in sorted(groups))
+    if not all(dataset.summaries for dataset in datasets):
+        raise InputError(f"there is no summary in {folder} but of peers that did not run.", hint=_AGAIN)
     beside = {path.with_suffix(".jsonl") for path in paths} | {path.parent / QUESTIONS_FILE for path in paths}
     return Results(folder, datasets, (*paths, *sorted(path for path in beside if path.exists())))
 
@@ -133,6 +137,8 @@ def _check_types(summary: Summary) -> None:
             raise TypeError(f"{name} is {getattr(summary, name)!r}, expected an object or null")
     if not all(isinstance(message, str) for message in summary.first_failures):
         raise TypeError(f"first_failures is {list(summary.first_failures)!r}, expected strings")
+    if not isinstance(summary.skipped, (str, type(None))) or not isinstance(summary.n_left_out, int):
+        raise TypeError(f"skipped is {summary.skipped!r} and n_left_out {summary.n_left_out!r}")
     if summary.kind not in ("baseline", "compressor", "peer"):
         raise TypeError(f"kind is {summary.kind!r}, expected 'baseline', 'compressor' or 'peer'")
     for metric, estimate in (*summary.metrics.items(), *summary.differences.items()):
@@ -142,7 +148,8 @@ def _check_types(summary: Summary) -> None:
                 raise TypeError(f"{each.name} of {metric} is {number!r}, expected a number")
 
 
-def _dataset(name: str, entries: Sequence[_Entry]) -> DatasetResults:
+def _dataset(name: str, found: Sequence[_Entry]) -> DatasetResults:
+    entries = [entry for entry in found if entry.summary.skipped is None]
     again = "Compare results of one run, or report on them apart."
     _check_same(name, entries, "data of different sha256", lambda summary: summary.sha256, again)
     _check_same(name, entries, "different selections of questions", lambda summary: _json(summary.selection), again)
@@ -169,7 +176,16 @@ def _dataset(name: str, entries: Sequence[_Entry]) -> DatasetResults:
         summaries=tuple(entry.summary for entry in entries),
         questions=None if questions is None else read_questions(questions),
         records={contestant: read for contestant, read in records.items() if read is not None},
-        notes=(*_remarks_on_records(entries, records), *_remarks([entry.summary for entry in entries])),
+        notes=(
+            *_remarks_on_records(entries, records),
+            *_remarks([entry.summary for entry in entries]),
+            *_remark_on_data(max(entry.summary.n_left_out for entry in found)),
+        ),
+        not_run=tuple(
+            f"{summary.contestant} did not run: {one_line(summary.skipped)}"
+            for summary in (entry.summary for entry in found)
+            if summary.skipped is not None
+        ),
     )
 
 
@@ -210,6 +226,12 @@ def _remarks_on_records(entries: Sequence[_Entry], records: Mapping[str, object]
     absent = [entry.summary.contestant for entry in entries if entry.summary.contestant not in records]
     if absent and records:
         yield f"Single questions were not kept of {', '.join(absent)}."
+
+
+def _remark_on_data(n_left_out: int) -> Iterator[str]:
+    if n_left_out:
+        records = "1 record" if n_left_out == 1 else f"{n_left_out:,} records"
+        yield f"{records} of the data could not be used: left out with --skip-bad."
 
 
 def _remarks(summaries: Sequence[Summary]) -> Iterator[str]:

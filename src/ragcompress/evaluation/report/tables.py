@@ -16,9 +16,11 @@ from ragcompress.evaluation.report.reading import DatasetResults
 
 # What a page shows at once; the rest when it is asked for.
 _MAIN = {
-    "cover_match", "f1", "exact_match", "judge", "support_recall", "document_recall", "answer_in_context", "tokens",
+    "cover_match", "f1", "judge", "support_recall", "document_recall", "answer_in_context", "tokens",
     "token_compression", "added_ms", "total_ms",
 }  # fmt: skip
+# Of these one is enough, and a page is only so wide.
+_SHOWN_BY_ANOTHER = {"document_recall": "support_recall"}
 # Beside all documents, everybody else is shorter and has lost something: only of these does a difference say more.
 COMPARED = (*ANSWERS, "prefill_ms", "read_ms", "total_ms")
 _FINGERPRINT = re.compile("@[0-9a-f]{8}$")
@@ -81,6 +83,7 @@ def columns(summaries: Sequence[Summary]) -> list[Column]:
         known = formatting.measure(name)
         if known.unit == "slots" and not any(estimate.mean for estimate in estimates):
             continue
+        is_main = name in _MAIN and not any(_SHOWN_BY_ANOTHER.get(name) in summary.metrics for summary in summaries)
         percentiles = any(estimate.p50 is not None for estimate in estimates)
         found.append(
             Column(
@@ -88,7 +91,7 @@ def columns(summaries: Sequence[Summary]) -> list[Column]:
                 formatting.heading(name, percentiles=percentiles),
                 known.about,
                 "low" if known.better == "low" else "high",
-                name in _MAIN or (name == "slots"),
+                is_main or name == "slots",
             )
         )
     return found

@@ -60,10 +60,10 @@ function front(points) {
 function pointsOf(dataset, xName, yName) {
   return dataset.contestants
     .filter((each) => each.metrics[xName] && each.metrics[yName])
-    .filter((each) => Number.isFinite(each.metrics[xName].mean) && Number.isFinite(each.metrics[yName].mean))
+    .filter((each) => Number.isFinite(each.metrics[xName].at) && Number.isFinite(each.metrics[yName].at))
     .map((each) => ({
       name: each.name, kind: each.kind, look: each.look, metrics: each.metrics,
-      x: each.metrics[xName].mean, y: each.metrics[yName].mean,
+      x: each.metrics[xName].at, y: each.metrics[yName].at,
       xEnds: [each.metrics[xName].low, each.metrics[xName].high], yEnds: [each.metrics[yName].low, each.metrics[yName].high],
     }));
 }
@@ -127,8 +127,9 @@ function drawChart(figure, dataset, xName, yName) {
   plot.replaceChildren(root, figure.querySelector(".tip") || html("div", { class: "tip", role: "tooltip", hidden: true }));
   drawLabels(root, [...families.values()], points, best, { left, right, top, bottom });
   const missing = dataset.contestants.filter((each) => !points.some((point) => point.name === each.name));
-  figure.querySelector(".missing").textContent = missing.length
-    ? `Not drawn, since not measured: ${missing.map((each) => each.name).join(", ")}.` : "";
+  const names = missing.length > 3 ? `the ${missing.length} contestants without this quality in the table`
+    : missing.map((each) => each.name).join(", ");
+  figure.querySelector(".missing").textContent = missing.length ? `Not drawn, since not measured: ${names}.` : "";
 }
 
 function drawPoint(point, figure, dataset, xName, yName, scales) {

@@ -40,6 +40,14 @@ function start() {
     });
   }
   show(tabs[0]);
+  // On paper there are no tabs: every dataset is drawn, and its questions, which would fill a book, stay behind.
+  let before = tabs[0];
+  window.addEventListener("beforeprint", () => {
+    before = tabs.find((tab) => tab.getAttribute("aria-selected") === "true") || tabs[0];
+    for (const tab of tabs) show(tab);
+    for (const tab of tabs) document.getElementById(tab.getAttribute("aria-controls")).hidden = false;
+  });
+  window.addEventListener("afterprint", () => show(before));
 }
 
 function fillPanel(panel, dataset) {
@@ -47,7 +55,7 @@ function fillPanel(panel, dataset) {
   drawCharts(panel.querySelector(".charts"), dataset);
   const box = panel.querySelector(".browser");
   if (!box) return;
-  box.append(html("p", { class: "about" }, "Reading the questions …"));
+  box.append(html("p", { class: "about waiting" }, "Reading the questions …"));
   unpacked(box.dataset.questions).then((data) => browse(box, data, dataset)).catch((error) => {
     box.replaceChildren(html("p", { class: "note" }, `The questions cannot be shown: ${error}`));
   });
@@ -59,7 +67,7 @@ function drawCharts(box, dataset) {
     return;
   }
   const time = dataset.contestants.some((each) => each.metrics.total_ms) ? "total_ms" : "added_ms";
-  const words = { tokens: "tokens of the context, mean", total_ms: "added latency and reading, mean ms", added_ms: "added latency, mean ms" };
+  const words = { tokens: "tokens of the context, mean", total_ms: "added latency and reading, median ms", added_ms: "added latency, median ms" };
   const chooser = html("select", { class: "quality" }, dataset.accuracy.map((name) => html("option", { value: name }, dataset.measures[name].label)));
   const figures = [["tokens", "length"], [time, "time"]].filter(([name]) => dataset.contestants.some((each) => each.metrics[name]))
     .map(([name, word]) => {
@@ -82,12 +90,14 @@ function drawCharts(box, dataset) {
   box.replaceChildren(html("div", { class: "controls" }, html("label", {}, html("span", {}, "quality"), chooser), meaning),
     html("div", { class: "figures" }, figures), legend(dataset));
   let width = 0;
-  new ResizeObserver(() => {
+  const follow = () => {
     if (box.clientWidth && box.clientWidth !== width) {
       width = box.clientWidth;
       draw();
     }
-  }).observe(box);
+  };
+  follow();
+  new ResizeObserver(follow).observe(box);
 }
 
 function legend(dataset) {
@@ -101,7 +111,7 @@ function legend(dataset) {
   const dots = svg("svg", { class: "line", viewBox: "0 0 22 10", width: 22, height: 10, "aria-hidden": "true" }, svg("line", { class: "reference", x1: 1, x2: 21, y1: 5, y2: 5 }));
   return html("ul", { class: "legend" }, entries, html("li", {}, html("b", {}, "lines"),
     html("span", {}, line, "Pareto front: nothing cheaper is as good"), html("span", {}, dots, "as good as all documents"),
-    html("span", {}, "upright: 95 % intervals")));
+    html("span", {}, "upright: 95 % intervals"), html("span", {}, "across: the same of lengths; of times, from the median to the 95th percentile")));
 }
 
 function makeSortable(table) {
