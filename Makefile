@@ -38,7 +38,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/pdoc --docformat google --output-directory site ragcompress langchain_ragcompress llama_index.postprocessor.ragcompress
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.peers
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/tables.py
@@ -56,6 +56,11 @@ $(VENV)/.demo: $(VENV)/.venv $(PROJECTS)
 $(VENV)/.dev: $(VENV)/.venv $(PROJECTS)
 	$(PIP) --editable '.[offline,dev]' --editable $(LLAMA_INDEX) --editable $(LANGCHAIN)
 	touch $@ $(VENV)/.demo
+
+# Other people's compressors, for `make bench`.
+$(VENV)/.peers: $(VENV)/.dev
+	$(PIP) --editable '.[peers]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

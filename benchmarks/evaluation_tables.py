@@ -25,13 +25,16 @@ MEASURES = {
     "answer_in_context": "a right answer",
 }
 COMPRESSORS = ("recomp-2", "recomp-4", "recomp-6", "recomp-8")
+PEERS = {
+    "recomp-6--langchain-embeddings-filter": "LangChain `EmbeddingsFilter`",
+    "recomp-6--llama-index-optimizer": "LlamaIndex `SentenceEmbeddingOptimizer`",
+    "recomp-6--trimwise": "trimwise",
+}
 MATCHED = {
     "recomp-6--bm25-sentences": "BM25 sentences",
     "recomp-6--first-tokens": "first tokens",
     "recomp-6--random-sentences": "random sentences",
-    "recomp-6--langchain-embeddings-filter": "LangChain `EmbeddingsFilter`",
-    "recomp-6--llama-index-optimizer": "LlamaIndex `SentenceEmbeddingOptimizer`",
-    "recomp-6--trimwise": "trimwise",
+    **PEERS,
 }
 Summaries = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -140,6 +143,43 @@ def kept_table(summaries: Summaries, k: int = 6) -> str:
     return table(header, rows) if rows else ""
 
 
+def peers_table(summaries: Summaries) -> str:
+    """How other people's compressors do at the length of six sentences.
+
+    Args:
+        summaries: of all datasets.
+
+    Returns:
+        Markdown; an empty string where none was compared.
+    """
+    found = []
+    for dataset, each in summaries.items():
+        there = [name for name in PEERS if each.get(name, {}).get("metrics")]
+        measure = primary(each)
+        if not there or measure is None:
+            continue
+        ours = each["recomp-6"]["metrics"]["compress_ms"]["p50"]
+        rows = []
+        labels = {"recomp-6": "6 sentences", "recomp-6--bm25-sentences": MATCHED["recomp-6--bm25-sentences"], **PEERS}
+        for name in ("recomp-6", "recomp-6--bm25-sentences", *there):
+            metrics = each[name]["metrics"]
+            right = share(metrics["cover_match"]["mean"]) if "cover_match" in metrics else ""
+            time = f"{metrics['compress_ms']['p50'] / ours:.2f} x"
+            rows.append([labels[name], f"{metrics['tokens']['mean']:,.0f}", _kept(each[name], measure), right, time])
+        header = [
+            "at most as long as 6 sentences",
+            "tokens",
+            f"{MEASURES[measure]} kept",
+            "right",
+            "whole call, over ours",
+        ]
+        n = each["recomp-6"]["n_questions"]
+        found.append(
+            f"{title(dataset)} ({n} questions); time is that of a whole call, nothing known of the passages:\n\n{table(header, rows)}"
+        )
+    return "\n\n".join(found)
+
+
 def _kept(summary: Mapping[str, Any] | None, measure: str) -> str:
     return "" if summary is None else share(summary["metrics"][measure]["mean"])
 
@@ -168,7 +208,7 @@ def blocks(summaries: Summaries) -> list[str]:
     """
     if not summaries:
         return []
-    found = [answers_table(summaries), *(kept_table(summaries, k) for k in (2, 4, 6, 8))]
+    found = [answers_table(summaries), peers_table(summaries), *(kept_table(summaries, k) for k in (2, 4, 6, 8))]
     first = next(iter(next(iter(summaries.values())).values()))["environment"]
     found.append(f"Measured on: {first['processor']}, {first['cores']} cores, {first['date']}.")
     return [block for block in found if block]

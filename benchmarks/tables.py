@@ -563,7 +563,11 @@ def pages(results: Results) -> dict[Path, str]:
     costs = [corpus_tables.cost_table(each) for each in results.values() if each["benchmark"] == "index_search"]
     evaluated = evaluation_tables.read_summaries()
     more = ["### Evaluation", *evaluation_tables.blocks(evaluated)] if evaluated else []
-    short = [evaluation_tables.answers_table(evaluated), evaluation_tables.kept_table(evaluated)]
+    short = [
+        evaluation_tables.answers_table(evaluated),
+        evaluation_tables.kept_table(evaluated),
+        evaluation_tables.peers_table(evaluated),
+    ]
     return {
         HERE / "README.md": "\n\n".join([full(results), *more]),
         HERE.parent / "README.md": "\n\n".join(block for block in (*short, summary(results)) if block),

@@ -174,7 +174,9 @@ def test_result_belongs_to_an_experiment_as_it_stands(bench, path):
 def test_results_hold_numbers_and_no_passages():
     for path in [*RESULTS, *EVALUATED]:
         assert path.stat().st_size < 96 * 1024
-        texts = [text for text in strings(json.loads(path.read_text(encoding="utf-8"))) if len(text) > 100]
+        result = json.loads(path.read_text(encoding="utf-8"))
+        result.pop("skipped", None)  # what a peer needs
+        texts = [text for text in strings(result) if len(text) > 100]
         assert texts == []
 
 

@@ -60,7 +60,7 @@ def test_an_answer_ends_with_its_line_and_its_lengths_and_times_are_told(learnt)
         assert reading.n_new_tokens == len(reading.text)
         assert 0 < reading.prefill_ms < reading.total_ms
     model = learnt_llama()
-    assert learnt.n_parameters == model.num_parameters() - model.get_input_embeddings().weight.numel()
+    assert learnt.n_parameters == model.model.num_parameters() - model.get_input_embeddings().weight.numel()
     assert learnt.token_counter("Rome") == 4
 
 

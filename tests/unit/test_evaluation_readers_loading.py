@@ -132,7 +132,7 @@ def test_a_gguf_file_answers_as_the_model_it_was_written_from(gguf_folder, whole
     assert [reading.text for reading in reader.read(QUESTIONS)] == list(LEARNT.values())
     assert reader.name == "learnt"
     model = learnt_llama()
-    assert reader.n_parameters == model.num_parameters() - model.get_input_embeddings().weight.numel()
+    assert reader.n_parameters == model.model.num_parameters() - model.get_input_embeddings().weight.numel()
 
 
 def test_unpacking_draws_no_bar_in_a_log(gguf_folder, capfd):

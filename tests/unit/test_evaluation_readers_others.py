@@ -74,7 +74,7 @@ def test_vectors_and_text_are_read_by_the_backend_s_own_reader(pisco):
     assert reader.read([]) == []
     assert (reader.name, reader.settings()["space"]) == (own.name, own.space)
     decoder = own.model.decoder.model
-    assert reader.n_parameters == decoder.num_parameters() - decoder.get_input_embeddings().weight.numel()
+    assert reader.n_parameters == decoder.model.num_parameters() - decoder.get_input_embeddings().weight.numel()
 
 
 def test_a_latent_reader_counts_in_its_own_vocabulary_without_what_stands_around_a_text(pisco):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ragcompress.compressor import Compressor, OfflineCompressor
-from ragcompress.evaluation.baselines import ALL_DOCUMENTS, MATCHED, NO_CONTEXT, Baseline, all_documents, no_context
+from ragcompress.evaluation.baselines import (
+    ALL_DOCUMENTS,
+    MATCHED,
+    NEEDED,
+    NO_CONTEXT,
+    all_documents,
+    no_context,
+)
+from ragcompress.evaluation.environment import versions_of
 from ragcompress.evaluation.experiments import Experiment, read_peer
-from ragcompress.evaluation.identity import identity
+from ragcompress.evaluation.identity import identity, weights_of
 from ragcompress.evaluation.operations import count_parameters, forward_flops
 from ragcompress.evaluation.questions import Question
 from ragcompress.evaluation.records import ContestantKind
@@ -163,7 +172,7 @@ def contestants_of(
         Contestant(base, "compressor", own, lambda: _loaded(loading.compressor(experiment)), None, answered != "none")
     ]
     for name in experiment.baselines:
-        make = _matched(MATCHED[name], counter, seed)
+        make = _matched(name, counter, seed)
         found.append(Contestant(f"{base}--{name}", "baseline", {"baseline": name}, make, base, asked(name)))
     for peer in experiment.peers:
         label, name, options = read_peer(peer)
@@ -227,15 +236,16 @@ def _ahead_ms(compressor: Compressor, context: CompressedContext) -> float:
     return timings.get("encode_ms", 0.0) if isinstance(compressor, OfflineCompressor) else 0.0
 
 
-def _matched(baseline: Baseline, counter: TokenCounter, seed: int) -> Callable[[], Ready]:
+def _matched(name: str, counter: TokenCounter, seed: int) -> Callable[[], Ready]:
+    baseline = MATCHED[name]
+
     def compress(question: Question, max_tokens: int | None) -> Compressed:
         assert max_tokens is not None  # every matched contestant is given one
-        begin = time.perf_counter()
         context = baseline(question, max_tokens, counter, seed)
-        took = (time.perf_counter() - begin) * 1000
+        took = context.timings.get("compress_ms", 0.0)
         return Compressed(context, took, took, 0.0)
 
-    return lambda: Ready(compress)
+    return lambda: Ready(compress, json.dumps(versions_of(NEEDED.get(name, ()))))
 
 
 def _peer(
@@ -254,6 +264,6 @@ def _peer(
             return Compressed(context, took, took)
 
         read_by = reader.settings() if reader is not None and not peer.budgeted else None
-        return Ready(compress, f"{peer.versions()} {read_by}")
+        return Ready(compress, f"{peer.versions()} {weights_of(peer)} {read_by}")
 
     return prepare

@@ -9,13 +9,13 @@ from typing import Any
 
 from ragcompress.errors import CheckpointError, MissingExtraError, OptionError, RagCompressError
 from ragcompress.evaluation.baselines import ALL_DOCUMENTS, NO_CONTEXT
-from ragcompress.evaluation.contestants import Contestant
-from ragcompress.evaluation.environment import environment, peak_memory_mib, reset_peak_memory
+from ragcompress.evaluation.contestants import Contestant, Ready
+from ragcompress.evaluation.environment import COMMON, environment, peak_memory_mib, reset_peak_memory
 from ragcompress.evaluation.identity import code_hash, hash_of, questions_hash
 from ragcompress.evaluation.questions import Dataset
 from ragcompress.evaluation.record_files import RecordFile, read_summaries, write_summary
 from ragcompress.evaluation.records import FORMAT, Record, Summary
-from ragcompress.evaluation.running import Scale, run_contestant
+from ragcompress.evaluation.running import HopelessError, Scale, run_contestant
 from ragcompress.evaluation.summarising import estimates, failures, paired_differences
 
 Told = Callable[[str, str, int, int], None]
@@ -63,6 +63,7 @@ class DatasetRun:
         self._earlier = {each.contestant: each for each in read_summaries(folder)}
         self._records: dict[str, list[Record]] = {}
         self._fingerprints: dict[str, str] = {}
+        self._memory: dict[str, tuple[float | None, float | None]] = {}
         self._n_new: dict[str, int] = {}
         self._n_known: dict[str, int] = {}
 
@@ -77,14 +78,16 @@ class DatasetRun:
         """
         ends = {each.name: each for each in contestants[:2]}
         # Whether a reader can be read at all is seen without a context, which is short enough for any.
-        peaks = {name: self._run(ends[name]) for name in (NO_CONTEXT, ALL_DOCUMENTS)}
-        found = [self._summarise(ends[name], peaks[name]) for name in (ALL_DOCUMENTS, NO_CONTEXT)]
+        for name in (NO_CONTEXT, ALL_DOCUMENTS):
+            self._run(ends[name], ends[name].prepare())
+        found = [self._summarise(ends[name]) for name in (ALL_DOCUMENTS, NO_CONTEXT)]
         for contestant in contestants[2:]:
-            try:
-                found.append(self._summarise(contestant, self._run(contestant)))
-            except RagCompressError as error:
-                if contestant.kind != "peer":
-                    raise
+            if contestant.kind != "peer":
+                self._run(contestant, contestant.prepare())
+                found.append(self._summarise(contestant))
+            elif (error := self._try(contestant)) is None:
+                found.append(self._summarise(contestant))
+            else:
                 self._remark(f"{contestant.name} was skipped: {error}")
                 found.append(self._skipped(contestant, error))
         self._tell_of_earlier()
@@ -98,9 +101,20 @@ class DatasetRun:
             part = f", and of {n_part:,} in part" if n_part else ""
             self._remark(f"{self.dataset.name}: the records of {n_whole:,} contestants were there already{part}")
 
-    def _run(self, contestant: Contestant) -> float | None:
-        """Bring the records of a contestant together; gives the most memory that this took."""
-        ready = contestant.prepare()
+    def _try(self, peer: Contestant) -> RagCompressError | None:
+        """Run a peer; gives why it cannot run. What the reader or the disk fails at is not the peer's fault."""
+        try:
+            ready = peer.prepare()
+        except RagCompressError as error:
+            return error
+        try:
+            self._run(peer, ready)
+        except (CheckpointError, HopelessError, MissingExtraError, OptionError) as error:
+            return error
+        return None
+
+    def _run(self, contestant: Contestant, ready: Ready) -> None:
+        """Bring the records of a contestant together."""
         fingerprint = self._fingerprint(contestant, ready.identity)
         self._fingerprints[contestant.name] = fingerprint
         n_all, n_done = len(self.dataset.questions), 0
@@ -118,15 +132,15 @@ class DatasetRun:
         n_known = 0 if self._restart else len(file.read())
         if self._restart:
             file.begin(())
-        reset_peak_memory()
+        before = reset_peak_memory()
         scale = self.scale if contestant.answered else replace(self.scale, reader=None, judge=None)
         records = run_contestant(ready.compress, self.dataset.questions, budgets, scale, file, advance)
         self._records[contestant.name] = records
         self._n_new[contestant.name] = len(records) - n_known
         self._n_known[contestant.name] = n_known
-        return peak_memory_mib()
+        self._memory[contestant.name] = (before, peak_memory_mib())
 
-    def _summarise(self, contestant: Contestant, peak: float | None) -> Summary:
+    def _summarise(self, contestant: Contestant) -> Summary:
         name = contestant.name
         records, fingerprint = self._records[name], self._fingerprints[name]
         counts, first = failures(records)
@@ -146,21 +160,28 @@ class DatasetRun:
             differences=paired_differences(records, self._records[ALL_DOCUMENTS], seed=self._seed)
             if name != ALL_DOCUMENTS
             else {},
-            peak_memory_mib=peak,
+            memory_before_mib=self._memory[name][0],
+            peak_memory_mib=self._memory[name][1],
             compared_with={other: self._fingerprints[other] for other in beside},
         )
         earlier = self._earlier.get(name)
         if earlier is not None and earlier.fingerprint == fingerprint and not self._n_new[name]:
             # Nothing was left to do, and so there is nothing to say of today's memory.
-            summary = replace(summary, peak_memory_mib=earlier.peak_memory_mib, environment=earlier.environment)
+            summary = replace(
+                summary,
+                memory_before_mib=earlier.memory_before_mib,
+                peak_memory_mib=earlier.peak_memory_mib,
+                environment=earlier.environment,
+            )
         write_summary(self.folder, summary)
         return summary
 
     def _skipped(self, contestant: Contestant, error: RagCompressError) -> Summary:
         """Note why a peer has no results; those of an earlier run stay."""
-        # What is missing is said in full; another message may quote a passage, which summaries do not hold.
+        # What is missing is said in full; of what a question made it raise the type: the message may quote a passage,
+        # and summaries hold none.
         told = isinstance(error, (CheckpointError, MissingExtraError, OptionError))
-        why = " ".join(str(error).split()) if told else str(error).partition(":")[0]
+        why = " ".join(str(error).split()) if told else ":".join(str(error).split(":")[:2])
         summary = replace(self._empty(contestant, self._fingerprint(contestant, "")), skipped=why)
         earlier = self._earlier.get(contestant.name)
         if earlier is None or earlier.skipped is not None:
@@ -198,7 +219,9 @@ class DatasetRun:
     def _fingerprint(self, contestant: Contestant, identity: str) -> str:
         reader, judge = self.scale.reader, self.scale.judge
         matched = contestant.matched_to
+        # A package that somebody else computes with changes nothing here; peers name their own.
         where: dict[str, Any] = {name: value for name, value in self._environment.items() if name != "date"}
+        where["versions"] = {name: found for name, found in where["versions"].items() if name in COMMON}
         asked: Mapping[str, Any] = {}
         if contestant.answered:
             asked = {

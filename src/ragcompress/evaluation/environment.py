@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
+import gc
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+# Everybody computes with these.
+COMMON = ("ragcompress", "torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
 LIBRARIES = (
-    "ragcompress", "torch", "transformers", "sentence-transformers", "tokenizers", "numpy", "bm25s",
-    "llama-index-core", "langchain-core", "langchain-classic", "trimwise", "llmlingua",
+    *COMMON, "bm25s", "llama-index-core", "langchain-core", "langchain-classic", "langchain-community", "trimwise",
+    "llmlingua",
 )  # fmt: skip
 _MIB = 1024**2
 
@@ -26,12 +31,6 @@ def environment() -> dict[str, Any]:
     """
     import torch
 
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -40,8 +39,26 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": versions,
+        "versions": versions_of(LIBRARIES),
     }
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Say which versions are installed.
+
+    Args:
+        packages: as pip names them.
+
+    Returns:
+        Versions by package, of those that are there.
+    """
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def _processor() -> str:
@@ -54,14 +71,24 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
-def reset_peak_memory() -> None:
-    """Begin to look for the most memory anew, where the system allows that."""
+def reset_peak_memory() -> float | None:
+    """Give back what is not used any more, and begin to look for the most memory anew, where the system allows that.
+
+    Returns:
+        What is used now, in MiB: by models, data, and what others have left; None where the system does not say.
+    """
     import torch
 
+    gc.collect()
     if torch.cuda.is_available():
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / _MIB
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc's keeps what it has
+        ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):  # not Linux, or not allowed
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return peak_memory_mib()
 
 
 def peak_memory_mib() -> float | None:

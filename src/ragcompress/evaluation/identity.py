@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import uuid
 from collections.abc import Mapping
 from functools import cache
@@ -33,12 +34,37 @@ def identity(compressor: Compressor) -> str:
     """
     if compressor.spec is None:
         return f"built by hand {uuid.uuid4().hex}"
+    settings = f"{_foreign_code(type(compressor))}{compressor.config!r}"
+    return weights_of(compressor, settings) or settings
+
+
+def weights_of(thing: object, settings: str = "") -> str:
+    """Identify the weights that an object computes with.
+
+    Args:
+        thing: a compressor, or a peer.
+        settings: what else it depends on.
+
+    Returns:
+        A hash; an empty string where there are no weights.
+    """
     tensors = {
         f"{number}.{name}": tensor
-        for number, module in enumerate(modules_of(compressor))
+        for number, module in enumerate(modules_of(thing))
         for name, tensor in module.state_dict().items()
     }
-    return fingerprint_tensors(tensors, settings=repr(compressor.config)) if tensors else repr(compressor.config)
+    return fingerprint_tensors(tensors, settings=settings) if tensors else ""
+
+
+def _foreign_code(kind: type) -> str:
+    """Identify the code of a backend that is not ours, as far as the file of its class goes, and its package."""
+    package = kind.__module__.partition(".")[0]
+    if package == "ragcompress":
+        return ""
+    module = sys.modules.get(kind.__module__)
+    path = getattr(module, "__file__", None)
+    code = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path and Path(path).is_file() else ""
+    return f"{kind.__module__} {getattr(sys.modules.get(package), '__version__', '')} {code} "
 
 
 def hash_of(depends: Mapping[str, Any]) -> str:

@@ -1,9 +1,10 @@
 """How many floating-point operations compressing and reading take: an estimate from sizes alone.
 
-A forward pass of a transformer takes about two operations for each weight and position, embeddings aside (Kaplan et
-al. 2020, section 2.1); attention among positions, some percent at these lengths, is left out. A compressor is counted
-as if each of its weights saw each token of the question and the documents once: right for encoders, off for what also
-writes (T5), and what a store holds already is counted as well, since somebody had to compute it.
+A forward pass of a transformer takes about two operations for each weight and position, embeddings aside, and those of
+the output as well, which a prompt needs for its last position alone (Kaplan et al. 2020, section 2.1); attention among
+positions, some percent at these lengths, is left out. A compressor is counted as if each of its weights saw each token
+of the question and the documents once: right for encoders, off for what also writes (T5), and what a store holds
+already is counted as well, since somebody had to compute it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def forward_flops(n_parameters: int, n_positions: float) -> float:
 
 
 def count_parameters(thing: object) -> int:
-    """Count the weights that an object computes with, embeddings aside.
+    """Count the weights that an object computes with, embeddings of input and output aside.
 
     Args:
         thing: a torch module, or an object that holds some, e.g. a compressor.
@@ -42,16 +43,15 @@ def count_parameters(thing: object) -> int:
     """
     from torch import nn
 
-    total = 0
-    counted: set[int] = set()
-    for module in modules_of(thing):
-        for part in module.modules():
-            if isinstance(part, nn.Embedding):
-                continue
-            for weight in part.parameters(recurse=False):
-                total += 0 if id(weight) in counted else weight.numel()
-                counted.add(id(weight))
-    return total
+    parts = [part for module in modules_of(thing) for part in module.modules()]
+    aside: set[int] = set()
+    for part in parts:
+        find_output = getattr(part, "get_output_embeddings", None)
+        output = find_output() if callable(find_output) else None
+        for each in (part if isinstance(part, nn.Embedding) else None, output):
+            aside |= set() if each is None else {id(weight) for weight in each.parameters()}
+    sizes = {id(weight): weight.numel() for part in parts for weight in part.parameters(recurse=False)}
+    return sum(size for weight, size in sizes.items() if weight not in aside)
 
 
 def modules_of(thing: object) -> Iterator[Any]:

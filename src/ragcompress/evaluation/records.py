@@ -108,7 +108,8 @@ class Summary:
         counter: what a token is.
         metrics: estimates by the names of ``ragcompress.evaluation.measures.MEASURES``.
         differences: the same minus those of all documents, over the questions that both have.
-        peak_memory_mib: most memory of the process (of the device, on a GPU) while this contestant ran; None: unknown.
+        peak_memory_mib: most memory of the process (of the device, on a GPU) while this contestant ran, with its own
+            models, the reader's and everything else that is loaded; None: unknown.
         seed: of everything drawn.
         environment: versions of libraries, hardware, and the day.
         fingerprint: of everything that the records depend on.
@@ -116,6 +117,7 @@ class Summary:
             length it was cut to. Where that has another one now, the comparison is of the past.
         n_left_out: records of the data that could not be used.
         skipped: why a peer could not run, and has no metrics; None: it ran.
+        memory_before_mib: memory when it began, with everything loaded; None: unknown.
     """
 
     contestant: str
@@ -142,6 +144,7 @@ class Summary:
     compared_with: Mapping[str, str]
     n_left_out: int = 0
     skipped: str | None = None
+    memory_before_mib: float | None = None
 
 
 def record_as_json(record: Record) -> dict[str, Any]:

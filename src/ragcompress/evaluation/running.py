@@ -33,6 +33,10 @@ _HOPELESS = 5
 _MESSAGE_CHARS = 300
 
 
+class HopelessError(InputError):
+    """A contestant fails on one question after the other, from the first on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """What contexts are measured and answered with.
@@ -74,7 +78,8 @@ def run_contestant(
         Records in the order of the questions.
 
     Raises:
-        InputError: the first questions all fail; the message is that of the first.
+        HopelessError: the first questions all fail; the message is that of the first.
+        InputError: too many questions in a row cannot be read, or records cannot be written.
         RagCompressError: the very first question shows that an option, a package or a checkpoint is missing.
     """
     done = {record.id: record for record in file.read()}
@@ -96,7 +101,7 @@ def run_contestant(
             made.append(_compressed(compress, question, budgets))
             failed = [each for each in made if isinstance(each, Exception)]
             if not done and len(failed) == len(made) == min(_HOPELESS, len(left)):
-                raise InputError(f"the first {len(made)} questions all fail: {describe(failed[0])}") from failed[0]
+                raise HopelessError(f"the first {len(made)} questions all fail: {describe(failed[0])}") from failed[0]
         records = _records(group, made, scale)
         file.append(records)
         done |= {record.id: record for record in records}

@@ -14,6 +14,8 @@ RATIOS = {
     "token_compression": ("all_tokens", "tokens"),
     "character_compression": ("all_characters", "characters"),
 }
+# What is said of the kept text; known of an empty context whatever has made it.
+KEPT = ("support_recall", "support_precision", "support_f1", "all_support", "document_recall", "answer_in_context")
 _MOST_FAILURES = 5
 
 
@@ -28,7 +30,10 @@ def estimates(records: Sequence[Record], *, seed: int) -> dict[str, Estimate]:
         Estimates by measure, each over the questions of which it is known.
     """
     found: dict[str, Estimate] = {}
+    untold = _untold(records)
     for name, measure in MEASURES.items():
+        if name in untold:
+            continue
         if name in RATIOS:
             above, below = RATIOS[name]
             pairs = [
@@ -46,6 +51,12 @@ def estimates(records: Sequence[Record], *, seed: int) -> dict[str, Estimate]:
     return found
 
 
+def _untold(records: Sequence[Record]) -> set[str]:
+    """What this kind of context does not tell: of summaries, say, only empty ones show that no sentence was kept."""
+    telling = [record.metrics for record in records if record.segments]
+    return {name for name in KEPT if telling and not any(name in metrics for metrics in telling)}
+
+
 def paired_differences(records: Sequence[Record], others: Sequence[Record], *, seed: int) -> dict[str, Estimate]:
     """Estimate how a contestant differs from another, question by question.
 
@@ -59,7 +70,7 @@ def paired_differences(records: Sequence[Record], others: Sequence[Record], *, s
     """
     beside = {record.id: record.metrics for record in others}
     found = {}
-    for name in MEASURES:
+    for name in MEASURES.keys() - _untold(records):
         values = [
             record.metrics[name] - beside[record.id][name]
             for record in records

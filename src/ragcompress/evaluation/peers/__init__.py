@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ragcompress.errors import MissingExtraError, OptionError, unknown_name_message
+from ragcompress.errors import MissingExtraError, OptionError, RagCompressError, unknown_name_message
 from ragcompress.evaluation.peers.base import Completes, Peer
 from ragcompress.evaluation.peers.cross_encoder import CrossEncoderRanker
 from ragcompress.evaluation.peers.langchain_extractor import LangChainExtractor
@@ -13,6 +13,7 @@ from ragcompress.evaluation.peers.langchain_filter import LangChainFilter
 from ragcompress.evaluation.peers.llama_index_optimizer import LlamaIndexOptimizer
 from ragcompress.evaluation.peers.llmlingua2 import LLMLingua2
 from ragcompress.evaluation.peers.trimming import Trimwise
+from ragcompress.evaluation.readers.failures import describe
 from ragcompress.options import build_config
 
 __all__ = ["PEERS", "Peer", "build_peer", "check_peer", "find_peer"]
@@ -66,11 +67,16 @@ def build_peer(name: str, *, reader: Completes | None = None, **options: Any) ->
 
     Raises:
         OptionError: the peer or an option does not exist, is missing, or is out of range.
-        MissingExtraError: it cannot run here; ``Peer.missing`` says so beforehand.
+        MissingExtraError: it cannot run here; ``Peer.missing`` says so beforehand, unless its packages are broken.
         CheckpointError: its weights cannot be found or do not fit.
     """
     peer = find_peer(name)
     config = build_config(peer.config_class, options)
     if (reason := peer.missing()) is not None:
         raise MissingExtraError(reason)
-    return peer.load(config, reader)
+    try:
+        return peer.load(config, reader)
+    except RagCompressError:
+        raise
+    except Exception as error:  # a package that is there and broken raises whatever it likes
+        raise MissingExtraError(f"{name} cannot be loaded: {describe(error)}") from error

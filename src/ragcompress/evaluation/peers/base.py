@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from importlib import metadata
 from importlib.util import find_spec
 from typing import Any, ClassVar, Protocol, Self
 
 from ragcompress.composing.lengths import output_length
 from ragcompress.composing.refining import counted, measured, whole
 from ragcompress.compressor import check_inputs
+from ragcompress.evaluation.environment import versions_of
 from ragcompress.options import check_range
 from ragcompress.sentences import Splitter, split_sentences
 from ragcompress.tokens import TokenCounter, encodable
@@ -90,13 +90,7 @@ class Peer(ABC):
         Returns:
             Versions by package, of those that are installed.
         """
-        found = {}
-        for package in cls.packages.values():
-            try:
-                found[package] = metadata.version(package)
-            except metadata.PackageNotFoundError:
-                continue
-        return found
+        return versions_of(cls.packages.values())
 
     @classmethod
     @abstractmethod

@@ -38,7 +38,7 @@ class ContextReader(ABC):
     Attributes:
         name: for reports; says which model it is.
         token_counter: what a token is.
-        n_parameters: of the model, embeddings aside, for estimates of operations; None: unknown.
+        n_parameters: of the model, embeddings of input and output aside, for estimates of operations; None: unknown.
     """
 
     name: str = ""

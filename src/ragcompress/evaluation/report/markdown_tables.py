@@ -14,7 +14,8 @@ from ragcompress.view import visible
 
 # Fewer than on a page, since nobody can ask a README for more.
 _SHOWN = (
-    "cover_match", "f1", "judge", "support_recall", "document_recall", "answer_in_context", "added_ms", "total_ms",
+    "cover_match", "f1", "judge", "support_recall", "document_recall", "answer_in_context", "compress_ms", "added_ms",
+    "total_ms",
 )  # fmt: skip
 
 

@@ -109,7 +109,9 @@ def _dataset(dataset: DatasetResults, looks: Mapping[str, Appearance], n_questio
 
 def _settings(summary: Summary) -> list[tuple[str, str]]:
     peak = summary.peak_memory_mib
-    return [*_lines(summary.settings), *([] if peak is None else [("peak memory", f"{peak:,.0f} MiB")])]
+    before = summary.memory_before_mib
+    began = "" if before is None else f", of which {before:,.0f} were used when it began"
+    return [*_lines(summary.settings), *([] if peak is None else [("peak memory", f"{peak:,.0f} MiB{began}")])]
 
 
 def _why_no_questions(dataset: DatasetResults, n_questions: int) -> str:
