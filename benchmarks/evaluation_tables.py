@@ -174,9 +174,8 @@ def peers_table(summaries: Summaries) -> str:
             "whole call, over ours",
         ]
         n = each["recomp-6"]["n_questions"]
-        found.append(
-            f"{title(dataset)} ({n} questions); time is that of a whole call, nothing known of the passages:\n\n{table(header, rows)}"
-        )
+        about = f"{title(dataset)} ({n} questions); time is that of a whole call, nothing known of the passages:"
+        found.append(f"{about}\n\n{table(header, rows)}")
     return "\n\n".join(found)
 
 

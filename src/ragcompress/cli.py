@@ -168,15 +168,23 @@ def _chunks(documents: Sequence[Document]) -> Iterator[list[Document]]:
         yield chunk
 
 
-def merge_options(named: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Any]:
+_EXAMPLES = {
+    "--option": "--option titles=ignore",
+    "--reader-option": "--reader-option dtype=bfloat16",
+    "--judge-option": "--judge-option dtype=bfloat16",
+}
+
+
+def merge_options(named: Mapping[str, Any], pairs: Sequence[str], *, flag: str = "--option") -> dict[str, Any]:
     """Join the options that have a flag with those given as ``--option key=value``.
 
     Args:
         named: those with a flag that were given.
         pairs: ``key=value``; the value is JSON where it can be read as such, else a string.
+        flag: that the pairs were given with; those of ``--option`` are a backend's.
 
     Returns:
-        Keyword arguments of ``ragcompress.load``.
+        Keyword arguments, of ``ragcompress.load`` for those of a backend.
 
     Raises:
         OptionError: a pair has no ``=``, has a flag of its own, or an option was given twice.
@@ -187,8 +195,8 @@ def merge_options(named: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, A
         # Dashes as in the flags: --option batch-tokens=64 is what one would guess.
         key = key.strip().replace("-", "_")
         if not equals or not key:
-            raise OptionError(f"--option expects KEY=VALUE, got {pair!r}.", hint="E.g. --option titles=ignore")
-        if key in ("checkpoint", "name"):
+            raise OptionError(f"{flag} expects KEY=VALUE, got {pair!r}.", hint=f"E.g. {_EXAMPLES[flag]}")
+        if flag == "--option" and key in ("checkpoint", "name"):
             raise OptionError(f"--option {key} has a flag: --{'backend' if key == 'name' else key}.")
         if key in options:
             raise OptionError(f"{key} is given twice.")

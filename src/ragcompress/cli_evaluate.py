@@ -70,7 +70,7 @@ def evaluate(
     docs: Annotated[int | None, typer.Option(help="Only the first so many passages of each question.")] = None,
     gold_only: Annotated[bool, typer.Option("--gold-only", help="Only passages that support the answer.")] = False,
     shuffle_docs: Annotated[int | None, typer.Option(metavar="SEED", help="Draw an order of the passages.")] = None,
-    split: Annotated[str | None, typer.Option(help="Of published datasets, e.g. test; default: validation.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of published datasets; default: one nobody trains on.")] = None,
     tokens: Annotated[
         str | None, typer.Option(help="What a token is without a reader: words (default) or characters.")
     ] = None,
@@ -112,8 +112,8 @@ def evaluate(
             "there is nothing to evaluate.", hint="Name --backend recomp-extractive, say, or --experiment FILE.yaml."
         )
 
-    def merged(url: str | None, options: list[str] | None) -> dict[str, Any]:
-        return merge_options({} if url is None else {"base_url": url}, options or [])
+    def merged(flag: str, url: str | None, options: list[str] | None) -> dict[str, Any]:
+        return merge_options({} if url is None else {"base_url": url}, options or [], flag=flag)
 
     try:
         with terminal.quiet_warnings(), _shown() as progress:
@@ -121,9 +121,9 @@ def evaluate(
                 sources,
                 compared,
                 reader=reader,
-                reader_options=merged(base_url, reader_option),
+                reader_options=merged("--reader-option", base_url, reader_option),
                 judge=judge,
-                judge_options=merged(judge_base_url, judge_option),
+                judge_options=merged("--judge-option", judge_base_url, judge_option),
                 out=out,
                 limit=limit,
                 n_docs=docs,

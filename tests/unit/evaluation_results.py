@@ -112,6 +112,6 @@ def change(path, **fields):
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def estimate(mean, low, high):
+def estimate(mean, low, high, n=100):
     """An estimate over a hundred questions."""
-    return Estimate(mean, low, high, 100)
+    return Estimate(mean, low, high, n)

@@ -1,6 +1,7 @@
 """Answers against independent implementations, and what was kept against spans counted character by character."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from ragcompress.evaluation import answers
 from ragcompress.evaluation.operations import count_parameters, forward_flops
 from ragcompress.evaluation.questions import Passage, Question
+from ragcompress.evaluation.records import KeptSegment, Record
 from ragcompress.evaluation.statistics import mean_estimate, ratio_estimate
+from ragcompress.evaluation.summarising import estimates, paired_differences
 from ragcompress.evaluation.support import kept_sentences, sentence_support, support
 from ragcompress.types import CompressedContext, Document, Source, TextSegment
 
@@ -157,4 +160,33 @@ def test_weights_are_counted_once_and_embeddings_are_not():
     )
     assert count_parameters(compressor) == wanted > 0
     assert count_parameters(tiny("token-budget")) == 0
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_matrix_that_chooses_words_is_an_embedding_tied_or_not(tied):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=50, tie_word_embeddings=tied, **shape))
+    assert count_parameters(model) == model.model.num_parameters() - 50 * 8
+
+
+def test_a_kind_of_context_that_does_not_tell_what_was_kept_has_no_measure_of_it():
+    told = {"support_recall": 0.5, "answer_in_context": 1.0}
+    empty = Record("1", metrics={"support_recall": 0.0, "answer_in_context": 0.0, "tokens": 0})
+    written = Record(
+        "2", (KeptSegment(((0, None, None),), "A summary."),), metrics={"answer_in_context": 1.0, "tokens": 4}
+    )
+    quoted = Record("3", (KeptSegment(((0, 0, 5),)),), metrics={**told, "tokens": 4})
+    assert set(estimates([empty, written], seed=0)) == {"answer_in_context", "tokens"}
+    assert estimates([empty, written], seed=0)["answer_in_context"].n == 2
+    assert estimates([empty, quoted], seed=0)["support_recall"].mean == 0.25
+    assert estimates([empty], seed=0)["support_recall"].mean == 0.0
+    assert set(paired_differences([empty, written], [quoted, replace(quoted, id="1")], seed=0)) == {
+        "answer_in_context",
+        "tokens",
+    }
+
+
+def test_operations_are_two_a_weight_and_position():
     assert forward_flops(10, 3) == 60.0

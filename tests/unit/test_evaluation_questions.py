@@ -125,6 +125,8 @@ def test_a_drawn_order_is_that_of_seed_and_question_alone():
     assert texts[3] == texts[0][1:]
     assert texts[0][0] != texts[0][1]
     assert sorted(texts[0][0]) == sorted(str(number) for number in range(20))
+    (first, *_) = dataset_of("d", records, Selection(n_docs=5, shuffle_docs=1)).questions
+    assert sorted(each.document.text for each in first.passages) == ["0", "1", "2", "3", "4"]
 
 
 def test_the_hash_is_of_the_data_and_not_of_the_selection():

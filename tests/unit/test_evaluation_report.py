@@ -473,6 +473,23 @@ def test_spans_are_counted_as_a_browser_counts(tmp_path):
     assert [segment["level"] for segment in found["records"][0][0]["segments"]] == [1, 1, 5]
 
 
+def test_what_was_counted_is_not_rounded(tmp_path):
+    each = question(0)
+    made = record(each, 1, metrics={"all_characters": 13457, "read_ms": 1234.567})
+    write_dataset(tmp_path, [each], {"ranker": ("compressor", None, [made])})
+    metrics = packed(pages(tmp_path))["records"][0][0]["metrics"]
+    assert (metrics["all_characters"], metrics["read_ms"]) == (13457, 1235.0)
+
+
+def test_the_finding_says_on_how_many_questions_means_stand_where_they_differ(tmp_path):
+    rivers(tmp_path)
+    (dataset,) = read_results(tmp_path).datasets
+    ours = summary("ranker-2", [], [], metrics={"f1": estimate(0.6, 0.5, 0.7, n=40)})
+    everything = summary("all-documents", [], [], kind="baseline", metrics={"f1": estimate(0.5, 0.4, 0.6, n=20)})
+    said = finding(replace(dataset, summaries=(everything, ours)))
+    assert said == "All documents: 50.0 % (F1) on 20 questions. ranker-2: 60.0 % (F1) on 40 questions."
+
+
 def test_a_huge_passage_is_cut_and_the_rest_counted(tmp_path):
     each = question(0, docs=[{"title": "", "text": "word " * 100_000}])
     write_dataset(tmp_path, [each], {"ranker": ("compressor", None, [record(each, 1, kept=((0, 0, 400_000, 1.0),))])})
@@ -488,7 +505,7 @@ def test_the_finding_says_whether_the_gain_is_beyond_chance(tmp_path):
         "All documents: 91.7 % (contains) with 40 tokens. Of 2 compressors, ranker-10 does best: "
     )
     assert finding(dataset).endswith(
-        "+0.0 points (95 % interval 0.0 to 0.0: the same on every question, so without a verdict). "
+        "+0.0 points (95 % interval 0.0 to 0.0: the same on every question). "
         "The interval is not corrected for choosing the best of 2."
     )
     better = summary(
@@ -504,7 +521,8 @@ def test_the_finding_says_whether_the_gain_is_beyond_chance(tmp_path):
     [
         (Estimate(1.0, 1.0, 1.0, 1), "1 question is too few to tell it from chance"),
         (Estimate(0.4, 0.1, 0.7, 9), "9 questions are too few to tell it from chance"),
-        (Estimate(1.0, 1.0, 1.0, 10), "the same on every question, so without a verdict"),
+        (Estimate(0.0, 0.0, 0.0, 10), "the same on every question"),
+        (Estimate(1.0, 1.0, 1.0, 10), "more than chance"),
         (Estimate(0.4, -0.1, 0.7, 10), "within chance"),
         (Estimate(0.4, 0.1, 0.7, 10), "more than chance"),
         (Estimate(-0.4, -0.7, -0.1, 10), "less, beyond chance"),

@@ -69,6 +69,9 @@ class Copies(PromptReader):
         self.fails = set(fails)
         self.prompts = []
 
+    def settings(self):
+        return {"name": self.name}
+
     def complete(self, prompts, *, max_new_tokens):
         found = []
         for prompt in prompts:
@@ -453,13 +456,18 @@ def test_memory_tokens_are_answered_by_their_own_decoder(tmp_path):
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "baselines": ["last"]}, "unknown baseline 'last'"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "peers": ["nobody"]}, "unknown peer 'nobody'"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "peers": [{"x": 1}]}, "a peer is a name or"),
-        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": "a/b"}, "name must be letters"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": "a/b"}, "name of an experiment must be letters"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": "no-context"}, "is that of a baseline"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": "questions"}, "cannot be called"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": "a--first-tokens"}, "cannot be called"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "baselines": ["first-tokens"] * 2}, "stands twice"),
         ([{"compressor": {"backend": "token-budget", "max_tokens": 9}, "name": name} for name in "aA"], "two contestants"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "answered": ["nobody"]}, "unknown entry of answered"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "answered": False}, "answered must be 'all'"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "answered": None}, "answered must be 'all'"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "baselines": [{"name": "first-tokens"}]}, "unknown baseline"),
+        ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "peers": [{"name": "trimwise", "label": "questions"}]},
+         "a peer cannot be called 'questions'"),
         ({"compressor": "recomp"}, "compressor must be a compressor or a dictionary, got str"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "answered": "some"}, "unknown answered 'some'"),
         ({"compressor": {"backend": "token-budget", "max_tokens": 9}, "baselines": "first-tokens"}, "must be a list"),
@@ -582,6 +590,93 @@ def test_a_peer_that_cannot_run_is_skipped_with_its_reason(tmp_path, monkeypatch
     assert {each.contestant: each for each in read_summaries(tmp_path / "towers")} == found
 
 
+def test_a_peer_whose_package_is_broken_is_skipped_as_well(tmp_path, monkeypatch):
+    from ragcompress.evaluation.peers.trimming import Trimwise
+
+    def broken(*_):
+        raise AttributeError("no such thing in this version")
+
+    monkeypatch.setattr(Trimwise, "packages", {})
+    monkeypatch.setattr(Trimwise, "load", broken)
+    experiment = Experiment(name="keeps", compressor=Keeps(), baselines=[], peers=["trimwise"])
+    said = "trimwise cannot be loaded: AttributeError: no such thing in this version"
+    assert run(tmp_path, experiment)["keeps--trimwise"].skipped == said
+
+
+def test_a_reader_that_dies_while_a_peer_is_read_ends_the_run(tmp_path):
+    class Dies(Copies):
+        def complete(self, prompts, *, max_new_tokens):
+            if len(self.prompts) >= 3 * N:
+                raise ConnectionError("the server is gone")
+            return super().complete(prompts, max_new_tokens=max_new_tokens)
+
+    experiment = Experiment(name="keeps", compressor=Keeps(), baselines=[], peers=["trimwise"])
+    with pytest.raises(rc.InputError, match=r"5 questions in a row could not be read; .*the server is gone"):
+        run(tmp_path, experiment, reader=Dies())
+    assert not (tmp_path / "towers" / "keeps--trimwise.json").exists()
+
+
+def test_answers_of_a_reader_that_does_not_say_what_it_is_are_never_used_again(tmp_path):
+    class Silent(ContextReader):
+        name = "silent"
+
+        def __init__(self):
+            self.n = 0
+
+        def read(self, contexts):
+            self.n += len(contexts)
+            return [Reading("1300") for _ in contexts]
+
+    experiment = Experiment(name="short", compressor={"backend": "token-budget", "max_tokens": 9}, baselines=[])
+    one, other = Silent(), Silent()
+    run(tmp_path, experiment, reader=one)
+    run(tmp_path, experiment, reader=one)
+    assert one.n == 3 * N
+    run(tmp_path, experiment, reader=other)
+    assert other.n == 3 * N
+
+
+@pytest.mark.parametrize("wrong", ["1300", None, Reading(None)])
+def test_what_is_no_reading_is_a_failure_of_its_question(tmp_path, wrong):
+    class Odd(Copies):
+        def complete(self, prompts, *, max_new_tokens):
+            found = super().complete(prompts, max_new_tokens=max_new_tokens)
+            asked = [prompt.rpartition("Question: ")[2] for prompt in prompts]
+            return [wrong if "tower 3 " in own else each for own, each in zip(asked, found, strict=True)]
+
+    found = run(tmp_path, reader=Odd())["keeps"]
+    assert found.failures == {"read": 1}
+    assert found.first_failures == ("3: OptionError",)
+    assert found.n_answered == N - 1
+
+
+def test_a_peer_that_is_answered_in_one_experiment_is_answered(tmp_path):
+    shared = {"compressor": Keeps(), "baselines": [], "peers": ["langchain-llm-extractor"]}
+    experiments = [
+        Experiment(name="a", answered="compressor", **shared),
+        Experiment(name="b", answered="all", **shared),
+    ]
+    assert run(tmp_path, experiments, reader=Copies())["langchain-llm-extractor"].n_answered == N
+
+
+def test_a_baseline_that_cannot_run_is_refused_before_any_work(tmp_path, monkeypatch):
+    from ragcompress.evaluation import run as module
+
+    monkeypatch.setattr(module, "versions_of", lambda _: {})
+    compressor = Keeps()
+    with pytest.raises(rc.MissingExtraError, match=r"the baseline bm25-sentences needs bm25s. pip install"):
+        run(tmp_path, Experiment(name="keeps", compressor=compressor))
+    assert compressor.calls == []
+    assert "keeps" in run(tmp_path, Experiment(name="keeps", compressor=compressor, baselines=["first-tokens"]))
+
+
+def test_baselines_are_timed_by_their_choice_and_memory_by_what_was_there(tmp_path):
+    found = run(tmp_path)
+    assert found["keeps--first-tokens"].metrics["added_ms"].mean == 0.0
+    assert found["keeps--bm25-sentences"].metrics["added_ms"].mean > 0.0
+    assert 0 < found["keeps"].memory_before_mib <= found["keeps"].peak_memory_mib
+
+
 def test_what_a_peer_has_measured_stays_where_it_cannot_run_any_more(tmp_path, monkeypatch):
     from ragcompress.evaluation.peers import langchain_extractor
 
@@ -621,10 +716,11 @@ def test_a_split_is_of_published_data_alone(tmp_path, monkeypatch):
 
     def loaded(name, **options):
         asked.append((name, options["split"]))
-        return hub.NamedData(tuple(records(2)), (), "someone/copy", "test")
+        return hub.NamedData(tuple(records(2)), (), "someone/copy", "test", "small")
 
     monkeypatch.setattr(hub, "load_named", loaded)
-    assert run(tmp_path, data="hotpotqa=someone/copy", split="test")["keeps"].n_questions == 2
+    found = run(tmp_path, data="hotpotqa=someone/copy", split="test")["keeps"]
+    assert (found.n_questions, found.source) == (2, "someone/copy (small), test")
     assert asked == [("hotpotqa=someone/copy", "test")]
     with pytest.raises(rc.OptionError, match=r"split 'test' is of published datasets, and there is none"):
         run(tmp_path / "other", split="test")

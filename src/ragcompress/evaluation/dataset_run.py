@@ -214,6 +214,7 @@ class DatasetRun:
             fingerprint=fingerprint,
             compared_with={},
             n_left_out=len(self.dataset.skipped),
+            source=self.dataset.source,
         )
 
     def _fingerprint(self, contestant: Contestant, identity: str) -> str:

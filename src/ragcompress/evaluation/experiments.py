@@ -46,23 +46,12 @@ class Experiment:
             OptionError: a name does not exist or cannot be one, or an option is wrong.
             UnknownBackendError: no such backend.
         """
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise OptionError(
-                f"an experiment's name must be letters, digits, '.', '_' and '-', got {self.name!r}.",
-                hint="It becomes the name of a file.",
-            )
-        if "--" in self.name or self.name.casefold() == "questions":
-            raise OptionError(
-                f"an experiment cannot be called {self.name!r}.",
-                hint="'--' stands between a compressor and what is cut to its length; 'questions' names another file.",
-            )
-        if self.name.casefold() in (NO_CONTEXT, ALL_DOCUMENTS):
-            raise OptionError(f"the name {self.name!r} is that of a baseline.", hint="Name the experiment otherwise.")
+        _check_name(self.name, "an experiment")
         for name, value in (("baselines", self.baselines), ("peers", self.peers)):
             if isinstance(value, (str, Mapping)) or not isinstance(value, Sequence):
                 raise OptionError(f"{name} must be a list, got {value!r}.")
         for baseline in self.baselines:
-            if baseline not in MATCHED:
+            if not isinstance(baseline, str) or baseline not in MATCHED:
                 raise OptionError(unknown_name_message("baseline", baseline, list(MATCHED)))
         if not isinstance(self.compressor, Compressor):
             self._check_plain()
@@ -70,8 +59,7 @@ class Experiment:
 
         for peer in self.peers:
             label, name, options = read_peer(peer)
-            if not _NAME.fullmatch(label):
-                raise OptionError(f"a label must be letters, digits, '.', '_' and '-', got {label!r}.")
+            _check_name(label, "a peer")
             check_peer(name, options)
         compared = [*self.baselines, *(read_peer(peer)[0] for peer in self.peers)]
         for label in compared:
@@ -79,6 +67,11 @@ class Experiment:
                 raise OptionError(f"{label!r} stands twice in {self.name!r}.", hint="Give a peer a label of its own.")
         if isinstance(self.answered, str):
             check_choice("answered", self.answered, ("all", "compressor", "none"))
+        elif not isinstance(self.answered, Sequence):
+            raise OptionError(
+                f"answered must be 'all', 'compressor', 'none' or a list, got {self.answered!r}.",
+                hint="YAML takes no, off and ~ for something else.",
+            )
         else:
             for label in self.answered:
                 if label not in compared:
@@ -93,6 +86,22 @@ class Experiment:
                 hint="E.g. {'backend': 'recomp-extractive', 'top_k': 6}.",
             )
         check_stage(self.compressor)
+
+
+def _check_name(name: object, what: str) -> None:
+    """Refuse a name that cannot be that of a file of results."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise OptionError(
+            f"the name of {what} must be letters, digits, '.', '_' and '-', got {name!r}.",
+            hint="It becomes the name of a file.",
+        )
+    if "--" in name or name.casefold() == "questions":
+        raise OptionError(
+            f"{what} cannot be called {name!r}.",
+            hint="'--' stands between a compressor and what is cut to its length; 'questions' names another file.",
+        )
+    if name.casefold() in (NO_CONTEXT, ALL_DOCUMENTS):
+        raise OptionError(f"the name {name!r} is that of a baseline.", hint=f"Name {what} otherwise.")
 
 
 def read_peer(peer: str | Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:

@@ -32,12 +32,19 @@ class NamedData:
         skipped: why rows were left out, each with its number.
         repository: where they come from.
         split: which part.
+        config: of the repository; None: its only one.
     """
 
     records: tuple[Json, ...]
     skipped: tuple[str, ...]
     repository: str
     split: str
+    config: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Repository, config and split in words."""
+        return f"{self.repository}{f' ({self.config})' if self.config else ''}, {self.split}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +147,7 @@ def load_named(
         raise InputError("\n".join(wrong[:_MOST_SHOWN]) + more, hint="\n--skip-bad leaves such rows out.")
     if not records:
         raise InputError(f"{where} ({part}) holds no question that can be used.", hint=wrong[0] if wrong else None)
-    return NamedData(tuple(records), tuple(wrong), where, part)
+    return NamedData(tuple(records), tuple(wrong), where, part, part_of)
 
 
 def parse_name(text: str) -> tuple[str, str | None, str | None]:

@@ -249,10 +249,10 @@ def _selected(questions: Sequence[Question], selection: Selection) -> list[Quest
     if selection.gold_only:
         pairs = [(each, tuple(p for p in each.passages if p.supporting)) for each in chosen]
         chosen = [replace(each, passages=passages) for each, passages in pairs if passages]
+    if selection.n_docs is not None:  # before their order is drawn: the first are those that a retriever found best
+        chosen = [replace(each, passages=each.passages[: selection.n_docs]) for each in chosen]
     if selection.shuffle_docs is not None:
         chosen = [_shuffled(each, selection.shuffle_docs) for each in chosen]
-    if selection.n_docs is not None:
-        chosen = [replace(each, passages=each.passages[: selection.n_docs]) for each in chosen]
     return chosen[: selection.limit]
 
 

@@ -68,7 +68,7 @@ class Selection:
         n_docs: only the first so many passages of each; None: all.
         gold_only: only the passages that support the answer: what an oracle would have retrieved. Questions of which
             the data names none are left out.
-        shuffle_docs: seed of an order of the passages that is drawn for each question; None: as they are.
+        shuffle_docs: seed of an order of those passages that is drawn for each question; None: as they are.
     """
 
     limit: int | None = None
@@ -97,6 +97,7 @@ class Dataset:
         sha256: of the data as they were read, before anything was selected.
         selection: which of them are evaluated.
         skipped: why records were left out, each with file and line.
+        source: of published data, where they come from and which part they are; None: a file, or an object.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Dataset:
     sha256: str
     selection: Selection = Selection()
     skipped: tuple[str, ...] = ()
+    source: str | None = None
 
     def __post_init__(self) -> None:
         """Check the name, which becomes that of a folder.

@@ -117,6 +117,7 @@ class Summary:
             length it was cut to. Where that has another one now, the comparison is of the past.
         n_left_out: records of the data that could not be used.
         skipped: why a peer could not run, and has no metrics; None: it ran.
+        source: of published data, where they come from and which part they are; None: a file, or an object.
         memory_before_mib: memory when it began, with everything loaded; None: unknown.
     """
 
@@ -144,6 +145,7 @@ class Summary:
     compared_with: Mapping[str, str]
     n_left_out: int = 0
     skipped: str | None = None
+    source: str | None = None
     memory_before_mib: float | None = None
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 from ragcompress.composing.plain import info_of, read_stage
 from ragcompress.compressor import Compressor
-from ragcompress.errors import InputError, OptionError
+from ragcompress.errors import InputError, MissingExtraError, OptionError
+from ragcompress.evaluation.baselines import NEEDED
 from ragcompress.evaluation.contestants import Contestant, Loading, contestants_of, fixed_baselines
 from ragcompress.evaluation.dataset_run import DatasetRun
+from ragcompress.evaluation.environment import versions_of
 from ragcompress.evaluation.experiments import Experiment, experiment_of, read_experiment
 from ragcompress.evaluation.question_files import dataset_of, read_dataset
 from ragcompress.evaluation.questions import Dataset, Selection
@@ -95,6 +97,7 @@ def evaluate(
     check_range("seed", seed, at_least=0, whole=True)
     compared = _experiments(experiments)
     selection = Selection(limit, n_docs, gold_only, shuffle_docs)
+    _check_packages(compared)
     datasets = _datasets(data, selection, split=split, skip_bad=skip_bad)
     _check_readers(compared, reader, reader_options, judge, judge_options)
     loading = Loading(device)
@@ -156,11 +159,23 @@ def _named_once(contestants: Sequence[Contestant]) -> list[Contestant]:
     found: dict[str, Contestant] = {}
     for each in contestants:
         other = found.setdefault(each.name.casefold(), each)
-        if other is not each and (other.kind, other.settings, other.matched_to) != (each.kind, each.settings, None):
+        alike = (other.kind, other.settings, other.matched_to) == ("peer", each.settings, each.matched_to)
+        if other is not each and not (each.kind == "peer" and alike):
             raise OptionError(
                 f"two contestants are called {each.name!r}.", hint="Name experiments and labels of peers otherwise."
             )
+        found[each.name.casefold()] = replace(other, answered=other.answered or each.answered)
     return list(found.values())
+
+
+def _check_packages(experiments: Sequence[Experiment]) -> None:
+    """Refuse a baseline that cannot run before anything is read: its compressor's answers may have been dear."""
+    for baseline in dict.fromkeys(name for each in experiments for name in each.baselines):
+        absent = [package for package in NEEDED.get(baseline, ()) if not versions_of((package,))]
+        if absent:
+            raise MissingExtraError(
+                f"the baseline {baseline} needs {' and '.join(absent)}.", hint="pip install 'ragcompress[evaluation]'"
+            )
 
 
 def _ignored(*_: object) -> None:
@@ -242,7 +257,7 @@ def _read(data: str | Path, selection: Selection, split: str | None, *, skip_bad
         limit = None if selection.gold_only else selection.limit
         loaded = load_named(data, split=split, limit=limit, skip_bad=skip_bad)
         dataset = dataset_of(data.partition("=")[0], loaded.records, selection, skip_bad=skip_bad)
-        return replace(dataset, skipped=(*loaded.skipped, *dataset.skipped))
+        return replace(dataset, skipped=(*loaded.skipped, *dataset.skipped), source=loaded.source)
     return read_dataset(data, selection, skip_bad=skip_bad)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from ragcompress.errors import OptionError
 from ragcompress.evaluation.prompts import short_answer_prompt
 from ragcompress.evaluation.readers.failures import Patience, each
 from ragcompress.tokens import TokenCounter, WordCounter
 from ragcompress.types import CompressedContext
+
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,32 @@ class Reading:
     n_new_tokens: int | None = None
     prefill_ms: float | None = None
     total_ms: float | None = None
+
+
+def own_mark(thing: object) -> str:
+    """Mark an object, so that no other one is taken for it.
+
+    Args:
+        thing: any that has attributes.
+
+    Returns:
+        Hexadecimal digits; always the same for this object.
+    """
+    mark: str = vars(thing).setdefault("_own_mark", uuid.uuid4().hex)
+    return mark
+
+
+def _checked(call: Callable[[Sequence[ItemT]], Sequence[Reading]]) -> Callable[[Sequence[ItemT]], Sequence[Reading]]:
+    """Refuse what is no reading where it comes from, rather than where it is used."""
+
+    def checked(items: Sequence[ItemT]) -> Sequence[Reading]:
+        readings = call(items)
+        for reading in readings:
+            if not isinstance(reading, Reading) or not isinstance(reading.text, str):
+                raise OptionError(f"the reader gave {reading!r:.80}; expected a Reading with a text for each question.")
+        return readings
+
+    return checked
 
 
 class ContextReader(ABC):
@@ -71,15 +101,17 @@ class ContextReader(ABC):
         Raises:
             InputError: too many questions in a row failed.
         """
-        return each(self.read, contexts, patience)
+        return each(_checked(self.read), contexts, patience)
 
     def settings(self) -> Mapping[str, Any]:
         """Say what the answers depend on beside the contexts; JSON-safe.
 
+        A reader that does not say is another one each time that it is built: its answers are never used again.
+
         Returns:
             Model, number format, most new tokens and the like; equal settings give equal answers.
         """
-        return {"name": self.name}
+        return {"name": self.name, "object": own_mark(self)}
 
 
 class PromptReader(ContextReader):
@@ -124,7 +156,7 @@ class PromptReader(ContextReader):
         Raises:
             InputError: too many prompts in a row failed.
         """
-        return each(lambda part: self.complete(part, max_new_tokens=max_new_tokens), prompts, patience)
+        return each(_checked(lambda part: self.complete(part, max_new_tokens=max_new_tokens)), prompts, patience)
 
     def read_each(
         self, contexts: Sequence[CompressedContext], patience: Patience | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ragcompress.errors import InputError, OptionError
-from ragcompress.evaluation.readers.base import PromptReader, Reading
+from ragcompress.evaluation.readers.base import PromptReader, Reading, own_mark
 from ragcompress.evaluation.readers.failures import Patience, each, raised
 from ragcompress.options import check_range
 from ragcompress.tokens import encodable, get_token_counter
@@ -52,7 +52,8 @@ class FrameworkReader(PromptReader):
         Args:
             model: has ``invoke(prompt)``, which gives a text or a message, or ``complete(prompt)``, which gives
                 something with a ``text``.
-            name: for reports; None: the name of the model that the object tells, or its class.
+            name: for reports; None: the name of the model that the object tells. One that tells none, such as a chain,
+                is called like its class, and taken for another one each time.
             token_counter: what a token is; see ``ragcompress.tokens.get_token_counter``. None: a word.
             concurrency: how many prompts LangChain's ``batch`` is given at a time.
 
@@ -67,7 +68,9 @@ class FrameworkReader(PromptReader):
             )
         self.model = model
         self.framework = "langchain" if _is_langchain(model) else "llama-index"
-        self.name = name or _name(model)
+        told = name or _name(model)
+        self.name = told or type(model).__name__
+        self._mark = {} if told else {"object": own_mark(self)}
         self.token_counter = get_token_counter(token_counter or "words")
         self.concurrency = concurrency
 
@@ -76,6 +79,7 @@ class FrameworkReader(PromptReader):
         told = {name: getattr(self.model, name, None) for name in _SETTINGS}
         return {
             "name": self.name,
+            **self._mark,
             "class": f"{type(self.model).__module__}.{type(self.model).__qualname__}",
             **{name: value for name, value in told.items() if isinstance(value, (int, float))},
         }
@@ -167,7 +171,7 @@ def _is_llama_index(thing: object) -> bool:
     return not isinstance(thing, type) and callable(getattr(thing, "complete", None)) and hasattr(thing, "metadata")
 
 
-def _name(model: object) -> str:
+def _name(model: object) -> str | None:
     told = [getattr(model, name, None) for name in _NAMES]
     told.append(getattr(getattr(model, "metadata", None), "model_name", None))
-    return next((name for name in told if isinstance(name, str) and name and name != "unknown"), type(model).__name__)
+    return next((name for name in told if isinstance(name, str) and name and name != "unknown"), None)

@@ -192,5 +192,5 @@ def _levels(segments: Sequence[KeptSegment]) -> Callable[[float | None], int]:
 
 
 def _short(value: float) -> float:
-    """Four digits are more than a page shows."""
-    return float(f"{value:.4g}") if math.isfinite(value) else value
+    """Four digits are more than a page shows, but for what was counted."""
+    return value if not math.isfinite(value) or value == int(value) else float(f"{value:.4g}")

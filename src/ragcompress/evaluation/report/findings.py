@@ -35,13 +35,18 @@ def finding(dataset: DatasetResults) -> str:
             f"{which}: {_score(name, best.metrics[name])}{_length(best)}."
         )  # fmt: skip
     most = " does best" if len(rivals) > 1 else ""
+    uneven = everything.metrics[name].n != best.metrics[name].n
+
+    def counted(summary: Summary) -> str:
+        return f" on {summary.metrics[name].n:,} questions" if uneven else ""
+
     gap = None if ALL_DOCUMENTS in earlier_runs(best, dataset.summaries) else best.differences.get(name)
     chosen = (
         f" The interval is not corrected for choosing the best of {len(rivals)}." if gap and len(rivals) > 1 else ""
     )
     return (
-        f"All documents: {_score(name, everything.metrics[name])}{_length(everything)}. "
-        f"{which}{most}: {_score(name, best.metrics[name])}{_length(best)}{_gap(name, gap)}.{chosen}"
+        f"All documents: {_score(name, everything.metrics[name])}{_length(everything)}{counted(everything)}. "
+        f"{which}{most}: {_score(name, best.metrics[name])}{_length(best)}{counted(best)}{_gap(name, gap)}.{chosen}"
     )
 
 

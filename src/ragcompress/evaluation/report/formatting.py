@@ -129,7 +129,7 @@ def direction(estimate: Estimate | None) -> str:
 
 
 def _is_telling(estimate: Estimate) -> bool:
-    return estimate.n >= FEWEST_QUESTIONS and estimate.low < estimate.high
+    return estimate.n >= FEWEST_QUESTIONS and not estimate.low == estimate.high == 0
 
 
 def verdict(estimate: Estimate) -> str:
@@ -145,7 +145,7 @@ def verdict(estimate: Estimate) -> str:
         few = "1 question is" if estimate.n == 1 else f"{estimate.n} questions are"
         return f"{few} too few to tell it from chance"
     if not _is_telling(estimate):
-        return "the same on every question, so without a verdict"
+        return "the same on every question"
     return {"more": "more than chance", "less": "less, beyond chance"}.get(direction(estimate), "within chance")
 
 

@@ -176,7 +176,14 @@ def _provenance(summaries: Sequence[Summary]) -> list[tuple[str, str]]:
     read: list[dict[str, str]] = []
     for summary in summaries:
         reader = {} if summary.reader is None else {"reader": summary.reader}
-        fixed = {"data, sha256": summary.sha256, **reader, "tokens": summary.counter, "seed": str(summary.seed)}
+        source = {} if summary.source is None else {"data": summary.source}
+        fixed = {
+            **source,
+            "data, sha256": summary.sha256,
+            **reader,
+            "tokens": summary.counter,
+            "seed": str(summary.seed),
+        }
         read.append(
             {
                 **fixed,

@@ -137,8 +137,11 @@ def _check_types(summary: Summary) -> None:
             raise TypeError(f"{name} is {getattr(summary, name)!r}, expected an object or null")
     if not all(isinstance(message, str) for message in summary.first_failures):
         raise TypeError(f"first_failures is {list(summary.first_failures)!r}, expected strings")
-    if not isinstance(summary.skipped, (str, type(None))) or not isinstance(summary.n_left_out, int):
-        raise TypeError(f"skipped is {summary.skipped!r} and n_left_out {summary.n_left_out!r}")
+    for name in ("skipped", "source"):
+        if not isinstance(getattr(summary, name), (str, type(None))):
+            raise TypeError(f"{name} is {getattr(summary, name)!r}, expected a string or null")
+    if not isinstance(summary.n_left_out, int):
+        raise TypeError(f"n_left_out is {summary.n_left_out!r}, expected a whole number")
     if summary.kind not in ("baseline", "compressor", "peer"):
         raise TypeError(f"kind is {summary.kind!r}, expected 'baseline', 'compressor' or 'peer'")
     for metric, estimate in (*summary.metrics.items(), *summary.differences.items()):
