@@ -46,8 +46,8 @@ def number(value: float, digits: int = 3) -> str:
 def share(value: float) -> str:
     """Write a number between 0 and 1.
 
-    >>> share(0.4567), share(1.0)
-    ('.457', '1.000')
+    >>> share(0.4567), share(1.0), share(-0.2), share(-1e-9)
+    ('.457', '1.000', '-.200', '.000')
 
     Args:
         value: any.
@@ -55,7 +55,8 @@ def share(value: float) -> str:
     Returns:
         The text.
     """
-    return f"{value:.3f}".removeprefix("0") if value >= 0 else "-" + share(-value)
+    text = f"{abs(value):.3f}".removeprefix("0")
+    return f"-{text}" if value < 0 and text != ".000" else text
 
 
 def ends(interval: list[float]) -> str:

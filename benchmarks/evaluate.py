@@ -138,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     # One question at a time, as a user asks; on a CPU larger batches are no faster.
     reader = as_reader(path, device="cpu", dtype="bfloat16", max_new_tokens=16, batch_tokens=1)
-    out = RESULTS if given.limit is None else LIMITED
+    out = RESULTS if given.limit is None else LIMITED / f"first-{given.limit}"
     begin = time.perf_counter()
     # Peers last: the search for the setting that fits a length takes them minutes a set, and one set shows how they do.
     for data, peers, n_answers in (
