@@ -473,6 +473,17 @@ def test_spans_are_counted_as_a_browser_counts(tmp_path):
     assert [segment["level"] for segment in found["records"][0][0]["segments"]] == [1, 1, 5]
 
 
+def test_times_of_peers_are_explained_where_there_are_any(tmp_path):
+    rivers(tmp_path)
+    said = "Added latency leaves out what a store keeps of the documents; peers encode them in every call."
+    assert said in pages(tmp_path)
+    assert said in markdown(tmp_path)
+    each = question(0)
+    write_dataset(tmp_path / "other", [each], {"ranker": ("compressor", None, [record(each, 1)])})
+    assert said not in pages(tmp_path / "other")
+    assert said not in markdown(tmp_path / "other")
+
+
 def test_what_was_counted_is_not_rounded(tmp_path):
     each = question(0)
     made = record(each, 1, metrics={"all_characters": 13457, "read_ms": 1234.567})

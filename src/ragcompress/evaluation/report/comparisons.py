@@ -45,6 +45,20 @@ def remarks_on_comparisons(summaries: Sequence[Summary]) -> Iterator[str]:
         yield f"{', '.join(compared)} {was} compared with an earlier run of {name}{gone}; evaluate again."
 
 
+def remark_on_times(summaries: Sequence[Summary]) -> str:
+    """Say why a peer's added latency holds what a compressor's does not.
+
+    Args:
+        summaries: of one dataset.
+
+    Returns:
+        A sentence; empty: no peer was timed.
+    """
+    if not any(summary.kind == "peer" and "added_ms" in summary.metrics for summary in summaries):
+        return ""
+    return "Added latency leaves out what a store keeps of the documents; peers encode them in every call."
+
+
 def share_of_budget(summary: Summary, summaries: Sequence[Summary]) -> float | None:
     """Compare the length of a contestant with that to which it was cut.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ragcompress.evaluation.records import Summary
 from ragcompress.evaluation.report import formatting
-from ragcompress.evaluation.report.comparisons import low_share, n_if_fewer, remarks_on_comparisons
+from ragcompress.evaluation.report.comparisons import low_share, n_if_fewer, remark_on_times, remarks_on_comparisons
 from ragcompress.evaluation.report.contestants import ANSWERS, in_order, label_of, measures_that_occur
 from ragcompress.evaluation.report.reading import DatasetResults, Results
 from ragcompress.evaluation.report.tables import COMPARED, MARKS, about, gap_of, value_text
@@ -59,6 +59,8 @@ def _table(dataset: DatasetResults, *, headed: bool) -> Iterator[str]:
 def _legend(summaries: Sequence[Summary], shown: Sequence[str]) -> Iterator[str]:
     if any(formatting.direction(gap_of(summary, name)) for summary in summaries for name in ANSWERS):
         yield f"{MARKS['more']} {MARKS['less']}: above, below all documents by more than chance (95 %)."
+    if remark := remark_on_times(summaries):
+        yield remark
     if any(n_if_fewer(summary, name, summaries) is not None for summary in summaries for name in shown):
         yield "n: number of questions, where others in the column have more."
     if any(low_share(summary, summaries) for summary in summaries):

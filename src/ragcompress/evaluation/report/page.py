@@ -18,7 +18,7 @@ from ragcompress.errors import MissingExtraError
 from ragcompress.evaluation.baselines import ALL_DOCUMENTS, NO_CONTEXT
 from ragcompress.evaluation.records import Summary
 from ragcompress.evaluation.report import formatting
-from ragcompress.evaluation.report.comparisons import low_share, n_if_fewer, share_of_budget
+from ragcompress.evaluation.report.comparisons import low_share, n_if_fewer, remark_on_times, share_of_budget
 from ragcompress.evaluation.report.contestants import Appearance, accuracy_measures, appearances, in_order
 from ragcompress.evaluation.report.embedding import embedded, safe
 from ragcompress.evaluation.report.findings import finding
@@ -100,6 +100,7 @@ def _dataset(dataset: DatasetResults, looks: Mapping[str, Appearance], n_questio
         "compared": any(each.difference for row in cells.values() for each in row),
         "uneven": any(n_if_fewer(summary, column.name, ordered) is not None for summary in ordered for column in shown),
         "shorter": any(low_share(summary, ordered) for summary in ordered),
+        "encode_anew": remark_on_times(ordered),
         "questions": embedded(dataset, n_questions),
         "why_no_questions": _why_no_questions(dataset, n_questions),
         "provenance": _provenance(ordered),
