@@ -230,7 +230,7 @@ def test_a_reader_is_made_of_whatever_can_answer(tmp_path):
         ("openai:m", {"max_tokens": 3}, "unknown option of this reader 'max_tokens'; known, closest first: 'max_new_tokens'"),
         (None, {"base_url": "http://host"}, "base_url came with no reader"),
         (Failing(), {"max_new_tokens": 3}, r"max_new_tokens came with a reader that is built already \(failing\)"),
-        (FakeListLLM, {}, "is no reader"),
+        (FakeListLLM, {}, "a reader is an object, and FakeListLLM is a class"),
     ],
 )  # fmt: skip
 def test_what_is_no_reader_says_what_is(spec, options, message):

@@ -226,8 +226,9 @@ def test_peers_that_did_not_run_and_records_left_out_are_said(tmp_path):
     write_summary(tmp_path / "rivers", replace(ours, contestant="trimwise", **fields))
     dataset = read_results(tmp_path).datasets[0]
     assert "trimwise" not in {each.contestant for each in dataset.summaries}
-    assert dataset.not_run == ("trimwise did not run: trimwise <needs> trimwise.",)
-    assert "3 records of the data could not be used: left out with --skip-bad." in dataset.notes
+    left_out = "3 records of the data could not be used: left out with --skip-bad."
+    assert dataset.missing == (left_out, "trimwise did not run: trimwise <needs> trimwise.")
+    assert left_out in markdown(tmp_path)
     page = write_report(tmp_path, tmp_path / "page.html").read_text()
     assert "trimwise did not run: trimwise &lt;needs&gt; trimwise." in page
     assert "trimwise did not run: trimwise \\<needs\\> trimwise." in markdown(tmp_path)

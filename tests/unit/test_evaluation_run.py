@@ -636,7 +636,49 @@ def test_answers_of_a_reader_that_does_not_say_what_it_is_are_never_used_again(t
     assert other.n == 3 * N
 
 
-@pytest.mark.parametrize("wrong", ["1300", None, Reading(None)])
+@pytest.mark.parametrize("settings", [None, {}, {"model": object()}, {"temperature": float("nan")}, "mine"])
+def test_settings_that_tell_no_two_readers_apart_are_refused_before_any_work(tmp_path, settings):
+    class Odd(Copies):
+        def settings(self):
+            return settings
+
+    with pytest.raises(rc.OptionError, match=r"settings\(\) of the reader Odd gave .*; expected a dictionary"):
+        run(tmp_path / "out", reader=Odd())
+    assert not (tmp_path / "out").exists()
+
+
+def test_records_of_another_run_are_not_written_over_in_silence(tmp_path):
+    told = []
+    budget = Experiment(name="short", compressor={"backend": "token-budget", "max_tokens": 9}, baselines=[])
+    run(tmp_path, budget, remark=told.append)
+    run(tmp_path, budget, reader=Copies(), restart=True, remark=told.append)
+    assert told == []
+    run(tmp_path, budget, remark=told.append)
+    assert len(told) == 1
+    assert (
+        "records of another run (options, reader, weights, code, libraries or machine differ) are written over"
+        in told[0]
+    )
+
+
+@pytest.mark.parametrize("given", [None, (each for each in ())])
+def test_a_reader_that_gives_no_list_is_told_so(tmp_path, given):
+    class Odd(ContextReader):
+        def read(self, contexts):
+            return given
+
+    with pytest.raises(
+        rc.InputError, match=r"the last: OptionError: the reader gave \w+; expected a list .*question\. The"
+    ):
+        run(tmp_path, reader=Odd())
+    with pytest.raises(rc.OptionError, match=r"a reader is an object, and Odd is a class\. Build one: Odd\(\.\.\.\)"):
+        run(tmp_path, reader=Odd)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["1300", None, Reading(None), Reading("1303", total_ms=float("nan")), Reading("1303", n_new_tokens=-1)],
+)
 def test_what_is_no_reading_is_a_failure_of_its_question(tmp_path, wrong):
     class Odd(Copies):
         def complete(self, prompts, *, max_new_tokens):

@@ -64,6 +64,7 @@ class DatasetRun:
         self._records: dict[str, list[Record]] = {}
         self._fingerprints: dict[str, str] = {}
         self._memory: dict[str, tuple[float | None, float | None]] = {}
+        self._told_of_others = False
         self._n_new: dict[str, int] = {}
         self._n_known: dict[str, int] = {}
 
@@ -130,6 +131,12 @@ class DatasetRun:
             budgets = {each.id: int(each.metrics["tokens"]) for each in others if "tokens" in each.metrics}
         file = RecordFile(self.folder / f"{contestant.name}.jsonl", fingerprint)
         n_known = 0 if self._restart else len(file.read())
+        if not self._restart and not self._told_of_others and file.is_of_another_run():
+            self._told_of_others = True
+            self._remark(
+                f"{self.dataset.name}: records of another run (options, reader, weights, code, libraries or machine "
+                f"differ) are written over, beginning with {contestant.name}; --out elsewhere keeps them"
+            )
         if self._restart:
             file.begin(())
         before = reset_peak_memory()

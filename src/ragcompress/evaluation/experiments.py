@@ -146,7 +146,12 @@ def read_experiment(path: str | Path) -> Experiment:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"the experiment {path} does not exist.") from error
+        hint = (
+            None
+            if path.suffix in YAML_ENDINGS
+            else f"A file of YAML is expected; a backend is {{'backend': '{path}'}}."
+        )
+        raise InputError(f"the experiment {path} does not exist.", hint=hint) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the experiment {path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:

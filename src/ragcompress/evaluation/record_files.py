@@ -73,6 +73,15 @@ class RecordFile:
                 found[record.id] = record
         return list(found.values())
 
+    def is_of_another_run(self) -> bool:
+        """Whether records are there that are of another fingerprint, and would be written over."""
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                header, record = json.loads(file.readline()), file.readline()
+        except (OSError, ValueError):
+            return False
+        return isinstance(header, dict) and header.get("fingerprint") != self.fingerprint and bool(record)
+
     def begin(self, records: Iterable[Record]) -> None:
         """Write the file anew, all or nothing.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -141,12 +142,32 @@ def _readers(
     judging = as_reader(judge, **{**_device(judge, loading.device), **(judge_options or {})})
     if judging is not None and not isinstance(judging, PromptReader):
         raise OptionError("the judge must be a language model that reads a prompt.")
+    for each in (answering, judging):
+        _check_settings(each)
     vectors = _vector_names(experiments)
     if vectors and isinstance(answering, PromptReader):
         raise OptionError(
             f"{vectors[0]} makes vectors, which {answering.name} cannot read.", hint="Its decoder does: reader='own'."
         )
     return answering, judging
+
+
+def _check_settings(reader: ContextReader | None) -> None:
+    """Refuse settings that tell no two readers apart, or that cannot be written down."""
+    if reader is None:
+        return
+    settings = reader.settings()
+    try:
+        json.dumps(settings, allow_nan=False)
+        told = isinstance(settings, Mapping) and bool(settings)
+    except (TypeError, ValueError, RecursionError):
+        told = False
+    if not told:
+        raise OptionError(
+            f"settings() of the reader {type(reader).__name__} gave {settings!r:.80}; expected a dictionary of "
+            "strings, numbers and the like.",
+            hint="Say what its answers depend on, or leave settings() out: then they are never used again.",
+        )
 
 
 def _device(reader: object, device: str | None) -> dict[str, Any]:

@@ -70,6 +70,10 @@ def as_reader(
         return spec
     if isinstance(spec, Reader):
         return _call(MemoryReader, spec, given)
+    if isinstance(spec, type):
+        raise OptionError(
+            f"a reader is an object, and {spec.__name__} is a class.", hint=f"Build one: {spec.__name__}(...)"
+        )
     if is_framework_model(spec):
         return _call(FrameworkReader, spec, given)
     if not isinstance(spec, (str, Path)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -54,9 +55,15 @@ def _checked(call: Callable[[Sequence[ItemT]], Sequence[Reading]]) -> Callable[[
 
     def checked(items: Sequence[ItemT]) -> Sequence[Reading]:
         readings = call(items)
+        if not isinstance(readings, (list, tuple)):
+            kind = type(readings).__name__
+            raise OptionError(f"the reader gave {kind}; expected a list with a Reading for each question.")
         for reading in readings:
             if not isinstance(reading, Reading) or not isinstance(reading.text, str):
                 raise OptionError(f"the reader gave {reading!r:.80}; expected a Reading with a text for each question.")
+            numbers = (reading.n_prompt_tokens, reading.n_new_tokens, reading.prefill_ms, reading.total_ms)
+            if not all(number is None or 0 <= number < math.inf for number in numbers):
+                raise OptionError(f"the reader gave numbers that cannot be: {numbers}; expected none below 0, or None.")
         return readings
 
     return checked

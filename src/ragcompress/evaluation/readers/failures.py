@@ -59,7 +59,7 @@ class Patience:
         self._in_a_row += 1
         if self._in_a_row >= self.limit:
             raise InputError(
-                f"{self._in_a_row} questions in a row could not be read; the last: {describe(outcome)}",
+                f"{self._in_a_row} questions in a row could not be read; the last: {describe(outcome).rstrip('.')}.",
                 hint="The other questions were not tried.",
             ) from outcome
 

@@ -52,7 +52,7 @@ def _table(dataset: DatasetResults, *, headed: bool) -> Iterator[str]:
         cells += [_with_interval(summary, name, ordered) for name in shown]
         cells += [str(sum(summary.failures.values()) or "")] if failed else []
         yield f"| {' | '.join(cells)} |"
-    for line in (*_legend(ordered, shown), *map(_escaped, dataset.not_run)):
+    for line in (*_legend(ordered, shown), *map(_escaped, dataset.missing)):
         yield f"\n{line}"
 
 

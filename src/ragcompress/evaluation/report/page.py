@@ -84,7 +84,7 @@ def _dataset(dataset: DatasetResults, looks: Mapping[str, Appearance], n_questio
         "name": dataset.name,
         "about": about(dataset),
         "finding": finding(dataset),
-        "notes": (*dataset.notes, *dataset.not_run),
+        "notes": (*dataset.notes, *dataset.missing),
         "columns": [asdict(column) for column in shown],
         "rows": [
             {

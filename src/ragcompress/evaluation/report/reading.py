@@ -33,7 +33,7 @@ class DatasetResults:
         questions: as they were evaluated; None: they were not kept.
         records: by contestant, then by the id of the question; contestants whose records were not kept are absent.
         notes: what a reader of the numbers must know, one sentence each.
-        not_run: which peers did not run and why, one sentence each.
+        missing: records of the data that were left out, and peers that did not run and why, one sentence each.
     """
 
     name: str
@@ -41,7 +41,7 @@ class DatasetResults:
     questions: tuple[Question, ...] | None = None
     records: Mapping[str, Mapping[str, Record]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    not_run: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +182,14 @@ def _dataset(name: str, found: Sequence[_Entry]) -> DatasetResults:
         notes=(
             *_remarks_on_records(entries, records),
             *_remarks([entry.summary for entry in entries]),
-            *_remark_on_data(max(entry.summary.n_left_out for entry in found)),
         ),
-        not_run=tuple(
-            f"{summary.contestant} did not run: {one_line(summary.skipped)}"
-            for summary in (entry.summary for entry in found)
-            if summary.skipped is not None
+        missing=(
+            *_remark_on_data(max(entry.summary.n_left_out for entry in found)),
+            *(
+                f"{entry.summary.contestant} did not run: {one_line(entry.summary.skipped)}"
+                for entry in found
+                if entry.summary.skipped is not None
+            ),
         ),
     )
 
