@@ -122,7 +122,11 @@ def test_json_of_a_loaded_compressor_gives_the_same(store, minilm, compressor):
     restored = RagCompressor.model_validate_json(compressor.model_dump_json())
     assert (restored.backend, restored.options) == ("recomp-extractive", {"top_k": 2})
     documents = store.similarity_search(QUERY)
-    assert restored.compress_documents(documents, QUERY) == compressor.compress_documents(documents, QUERY)
+    found, wanted = (each.compress_documents(documents, QUERY) for each in (restored, compressor))
+    assert [(each.id, each.page_content) for each in found] == [(each.id, each.page_content) for each in wanted]
+    # Two encoders differ in the last bits of their scores, by how threads share the work.
+    scores = [[each.metadata["relevance_score"] for each in own] for own in (found, wanted)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
 
 
 async def test_remember_fills_a_named_store(store):
