@@ -118,12 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, help="at most so many questions; results go to results-limited/")
-    parser.add_argument(
-        "--answers",
-        type=int,
-        default=60,
-        help="so many questions of a set are answered (60)",
-    )
+    parser.add_argument("--answers", type=int, default=60, help="so many questions of each set are answered (60)")
     given = parser.parse_args(arguments)
     try:
         answered, others = read(ANSWERED, given.limit), read(OTHERS, given.limit)

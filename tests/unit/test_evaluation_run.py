@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import sys
+import types
 from dataclasses import replace
 
 import pytest
+import torch
 
 import ragcompress as rc
 from ragcompress.evaluation import Experiment, Selection, dataset_of
 from ragcompress.evaluation.measures import MEASURES
+from ragcompress.evaluation.operations import modules_of
 from ragcompress.evaluation.readers.base import ContextReader, PromptReader, Reading
 from ragcompress.evaluation.record_files import read_summaries
 from ragcompress.tokens import WordCounter
@@ -645,6 +649,29 @@ def test_settings_that_tell_no_two_readers_apart_are_refused_before_any_work(tmp
     with pytest.raises(rc.OptionError, match=r"settings\(\) of the reader Odd gave .*; expected a dictionary"):
         run(tmp_path / "out", reader=Odd())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_peer_is_known_by_its_weights_and_a_foreign_backend_by_its_version(monkeypatch):
+    from ragcompress.evaluation.identity import identity, weights_of
+    from ragcompress.evaluation.peers import build_peer
+    from ragcompress.testing import tiny
+
+    peer = build_peer("llama-index-optimizer", device="cpu")
+    before = weights_of(peer)
+    assert before == weights_of(build_peer("llama-index-optimizer", device="cpu")) != ""
+    (module,) = modules_of(peer)
+    with torch.no_grad():
+        next(module.parameters()).add_(1)
+    assert weights_of(peer) != before
+
+    foreign = type("Foreign", (type(tiny("token-budget")),), {"__module__": "somebody"})
+    monkeypatch.setitem(sys.modules, "somebody", types.SimpleNamespace(__version__="1"))
+    compressor = tiny("token-budget")
+    compressor.__class__ = foreign
+    before = identity(compressor)
+    assert before == identity(compressor)
+    monkeypatch.setattr(sys.modules["somebody"], "__version__", "2")
+    assert identity(compressor) != before
 
 
 def test_records_of_another_run_are_not_written_over_in_silence(tmp_path):
